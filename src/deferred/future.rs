@@ -1,0 +1,219 @@
+//! The half that waits.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_channel::oneshot;
+use http::{Response, StatusCode};
+
+use super::Outcome;
+use super::outcome::drop_cause;
+use crate::timer::Alarm;
+
+type Reply<B> = Box<dyn FnOnce() -> Response<B> + Send>;
+
+/// A response that comes later: what a service returns for a request that it parks.
+///
+/// A hyper service can name it as its `Future`, an `async fn` or an axum handler can await it. Its output is never an
+/// error: whatever becomes of the [`Responder`](super::Responder), there is a response.
+///
+/// ```
+/// use std::{convert::Infallible, time::Duration};
+/// use bytes::Bytes;
+/// use http::{Request, Response, StatusCode};
+/// use http_body_util::Full;
+/// use hyper::{body::Incoming, service::Service};
+/// use hyper_deferred::{Deferred, Responder, deferred};
+///
+/// struct Park(std::sync::mpsc::Sender<Responder<Full<Bytes>>>);
+///
+/// impl Service<Request<Incoming>> for Park {
+///     type Response = Response<Full<Bytes>>;
+///     type Error = Infallible;
+///     type Future = Deferred<Full<Bytes>>;
+///
+///     fn call(&self, _request: Request<Incoming>) -> Self::Future {
+///         let (responder, deferred) = deferred();
+///         let _ = self.0.send(responder); // dropped if nobody listens: the client gets a 503
+///         deferred.timeout(Duration::from_secs(25), || {
+///             let mut response = Response::default();
+///             *response.status_mut() = StatusCode::NO_CONTENT;
+///             response
+///         })
+///     }
+/// }
+/// ```
+///
+/// # What happens on drop
+///
+/// The request has ended without an answer: [`Responder::closed`](super::Responder::closed) resolves, and an
+/// [`on_complete`](Self::on_complete) hook is told [`Outcome::ClientGone`] (or [`Outcome::ShutDown`]).
+///
+/// # Panics
+///
+/// Polling one that has a [timeout](Self::timeout) needs a tokio runtime with its timer enabled.
+#[must_use = "futures do nothing unless polled"]
+pub struct Deferred<B> {
+    reply: oneshot::Receiver<Box<Response<B>>>,
+    ended: bool,
+    timeout: Option<Timeout<B>>,
+    hooks: Option<Box<Hooks<B>>>,
+}
+
+struct Timeout<B> {
+    alarm: Alarm,
+    reply: Reply<B>,
+}
+
+/// What an application asked to be told or to decide. Boxed in one piece: most requests have none.
+struct Hooks<B> {
+    or_else: Option<Reply<B>>,
+    on_undelivered: Option<Box<dyn FnOnce(Response<B>) + Send>>,
+    on_complete: Vec<Box<dyn FnOnce(Outcome) + Send>>,
+}
+
+// ===== impl Deferred =====
+
+impl<B> Deferred<B> {
+    pub(super) fn new(reply: oneshot::Receiver<Box<Response<B>>>) -> Self {
+        Self { reply, ended: false, timeout: None, hooks: None }
+    }
+
+    /// Answers with `reply` when `after` has passed, counted from this call, and nobody else has answered.
+    ///
+    /// A [`send`](super::Responder::send) at the same instant either wins or gets its response back; never both,
+    /// never neither. A second call replaces the first.
+    pub fn timeout(mut self, after: Duration, reply: impl FnOnce() -> Response<B> + Send + 'static) -> Self {
+        self.timeout = Some(Timeout { alarm: Alarm::after(after), reply: Box::new(reply) });
+        self
+    }
+
+    /// Answers with `reply`, and logs nothing, when the [`Responder`](super::Responder) is dropped without an answer.
+    ///
+    /// Without this the answer is `503 Service Unavailable` with an empty body. A second call replaces the first.
+    pub fn or_else(mut self, reply: impl FnOnce() -> Response<B> + Send + 'static) -> Self {
+        self.hooks().or_else = Some(Box::new(reply));
+        self
+    }
+
+    /// Calls `hook` once, with the reason, when this request has ended. Several hooks run in the order they were added.
+    ///
+    /// It runs inside the future's last poll or its drop, on the thread that does that: it must be quick and must not
+    /// panic.
+    pub fn on_complete(mut self, hook: impl FnOnce(Outcome) + Send + 'static) -> Self {
+        self.hooks().on_complete.push(Box::new(hook));
+        self
+    }
+
+    /// Calls `hook` with a response that [`send`](super::Responder::send) had accepted and that was never taken,
+    /// because the client left at that very moment. Without it such a response is dropped.
+    ///
+    /// It runs inside the future's drop: it must be quick and must not panic. A second call replaces the first.
+    pub fn on_undelivered(mut self, hook: impl FnOnce(Response<B>) + Send + 'static) -> Self {
+        self.hooks().on_undelivered = Some(Box::new(hook));
+        self
+    }
+
+    fn hooks(&mut self) -> &mut Hooks<B> {
+        self.hooks
+            .get_or_insert_with(|| Box::new(Hooks { or_else: None, on_undelivered: None, on_complete: Vec::new() }))
+    }
+
+    /// The one place where a request ends: nothing runs twice.
+    fn end(&mut self, outcome: Outcome) {
+        self.ended = true;
+        self.timeout = None;
+        if let Some(hooks) = self.hooks.take() {
+            for hook in hooks.on_complete {
+                hook(outcome);
+            }
+        }
+    }
+
+    /// Answers with the timeout's reply, unless an answer came first.
+    fn expire(&mut self, timeout: Timeout<B>) -> Response<B> {
+        // Closing first settles the race: a later `send` fails, and an earlier one has left its response here.
+        self.reply.close();
+        if let Ok(Some(response)) = self.reply.try_recv() {
+            self.end(Outcome::Answered);
+            return *response;
+        }
+        let response = (timeout.reply)();
+        self.end(Outcome::TimedOut);
+        response
+    }
+
+    fn abandoned(&mut self) -> Response<B>
+    where
+        B: Default,
+    {
+        let or_else = self.hooks.as_mut().and_then(|hooks| hooks.or_else.take());
+        let response = match or_else {
+            Some(reply) => reply(),
+            None => {
+                tracing::warn!("a responder was dropped without an answer, its client gets 503");
+                let mut response = Response::new(B::default());
+                *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+                response
+            }
+        };
+        self.end(Outcome::Abandoned);
+        response
+    }
+}
+
+impl<B: Default> Future for Deferred<B> {
+    type Output = Result<Response<B>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        assert!(!this.ended, "`Deferred` polled after it was ready");
+        match Pin::new(&mut this.reply).poll(cx) {
+            Poll::Ready(Ok(response)) => {
+                this.end(Outcome::Answered);
+                return Poll::Ready(Ok(*response));
+            }
+            Poll::Ready(Err(oneshot::Canceled)) => return Poll::Ready(Ok(this.abandoned())),
+            Poll::Pending => {}
+        }
+        match this.timeout.take() {
+            Some(mut timeout) => match timeout.alarm.poll(cx) {
+                Poll::Ready(()) => Poll::Ready(Ok(this.expire(timeout))),
+                Poll::Pending => {
+                    this.timeout = Some(timeout);
+                    Poll::Pending
+                }
+            },
+            None => Poll::Pending,
+        }
+    }
+}
+
+// Nothing in it is ever pinned: the response moves through it by value.
+impl<B> Unpin for Deferred<B> {}
+
+impl<B> Drop for Deferred<B> {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        self.reply.close();
+        if let Ok(Some(response)) = self.reply.try_recv() {
+            let hook = self.hooks.as_mut().and_then(|hooks| hooks.on_undelivered.take());
+            if let Some(hook) = hook {
+                hook(*response);
+            }
+        }
+        self.end(drop_cause());
+    }
+}
+
+impl<B> fmt::Debug for Deferred<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Deferred").field("ended", &self.ended).finish_non_exhaustive()
+    }
+}

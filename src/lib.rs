@@ -1,0 +1,33 @@
+//! HTTP for requests that wait: long polling, Comet, server-sent events, job hand-out, approval flows.
+//!
+//! A service answers a request with a [`Deferred`]; its other half, a [`Responder`], completes it later from any task
+//! or thread.
+//!
+//! ```
+//! use bytes::Bytes;
+//! use http::Response;
+//! use http_body_util::Full;
+//! use hyper_deferred::deferred;
+//!
+//! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+//! let (responder, deferred) = deferred::<Full<Bytes>>();
+//! std::thread::spawn(move || {
+//!     let _nobody_waits_any_more = responder.send(Response::new("done".into()));
+//! });
+//! assert_eq!(deferred.await.unwrap().status(), 200);
+//! # });
+//! ```
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+#[cfg(feature = "acceptor")]
+#[cfg_attr(docsrs, doc(cfg(feature = "acceptor")))]
+pub mod acceptor;
+pub mod deferred;
+mod timer;
+
+#[cfg(feature = "acceptor")]
+pub use crate::acceptor::{Acceptor, PeerAddr, ShutdownHandle};
+pub use crate::deferred::{Deferred, Outcome, Responder, deferred};
+
+/// An error of any kind, as hyper and tower box it.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -23,6 +23,9 @@
 #[cfg_attr(docsrs, doc(cfg(feature = "acceptor")))]
 pub mod acceptor;
 pub mod deferred;
+#[cfg(feature = "server")]
+#[cfg_attr(docsrs, doc(cfg(feature = "server")))]
+pub mod server;
 mod timer;
 
 #[cfg(feature = "acceptor")]

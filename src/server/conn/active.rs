@@ -1,0 +1,295 @@
+//! A connection with hyper, how one is built for a dormant one, and how it becomes dormant again.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use hyper::body::Incoming;
+use hyper::rt::{Read, Write};
+use hyper::server::conn::http1;
+use hyper::service::HttpService;
+
+use super::dormant::{Dormant, Notes, Parked, Wake};
+use super::flags::{Flag, Flags, Rest};
+use super::io::{End, Io, LEFTOVER_BYTES_MAX, Replay};
+use super::service::{Adapter, Reply, Slot};
+use super::settings::Settings;
+use crate::BoxError;
+
+/// hyper's connection, over our IO and service.
+pub(crate) type Plain<I, S> = http1::Connection<Io<I>, Adapter<S>>;
+/// hyper's connection that may be upgraded.
+pub(crate) type Upgradeable<I, S> = http1::UpgradeableConnection<Io<I>, Adapter<S>>;
+
+/// Which of hyper's two connections is driven.
+pub(crate) trait Machine<I, S: HttpService<Incoming>>: Sized {
+    fn new(hyper: Plain<I, S>) -> Self;
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>>;
+    fn graceful_shutdown(&mut self);
+    /// `None` once it is upgraded.
+    fn into_parts(self) -> Option<http1::Parts<Io<I>, Adapter<S>>>;
+}
+
+/// A live hyper, and what it shares with us.
+pub(crate) struct Active<I, S: HttpService<Incoming>, M> {
+    pub(crate) machine: M,
+    flags: Arc<Flags>,
+    slot: Arc<Slot<S::Future, S::ResBody>>,
+    notes: Notes,
+    // A request has come since this was last asked.
+    called: bool,
+    // The head in hand is larger than what is worth to be kept as bytes: hyper keeps it until it is whole.
+    large_head: bool,
+    _io: std::marker::PhantomData<fn() -> I>,
+}
+
+/// Forwards to a task, and can be counted: who else has a clone?
+struct Probe {
+    task: Waker,
+}
+
+impl<I, S, M> Active<I, S, M>
+where
+    I: Read + Write + Unpin,
+    S: HttpService<Incoming>,
+    S::ResBody: 'static,
+    <S::ResBody as http_body::Body>::Error: Into<BoxError>,
+    M: Machine<I, S>,
+{
+    /// Builds hyper for a dormant connection, because of `wake`. It must be polled before anything else.
+    pub(crate) fn resume(dormant: Dormant<I, S>, wake: Wake<S::ResBody>, settings: &Settings) -> Self {
+        let Dormant { io, service, parked, leftover, notes } = dormant;
+        let flags = Arc::new(Flags::default());
+        let mut replay = Replay { leftover: leftover.into_vec(), ..Replay::default() };
+        let mut hyper = None;
+        let mut shutdown = false;
+        let head = parked.as_ref().map(|parked| if notes.last { parked.head.last() } else { parked.head });
+        let reply = match (wake, parked) {
+            (Wake::Answer(output), _) => Reply::Ready(output),
+            (Wake::End(end), Some(_)) => {
+                // hyper does not look for the end behind bytes that it still holds.
+                replay.leftover = Vec::new();
+                replay.end = Some(end);
+                Reply::Never
+            }
+            (Wake::End(end), None) => {
+                replay.end = Some(end);
+                Reply::None
+            }
+            (Wake::Deadline, _) => {
+                hyper = Some(settings.timed_out());
+                Reply::None
+            }
+            (Wake::Shutdown, _) => {
+                shutdown = true;
+                Reply::None
+            }
+            (Wake::Readable, parked) => parked.map_or(Reply::None, |parked| Reply::Waiting(parked.future)),
+        };
+        if let Some(head) = head {
+            replay.head = head.bytes();
+        } else if is_plain(&replay.leftover) {
+            flags.set(Flag::PlainFraming);
+        }
+        if notes.last && hyper.is_none() {
+            hyper = Some(settings.last_request());
+        }
+        let large_head = replay.leftover.len() > LEFTOVER_BYTES_MAX;
+        let slot = Arc::new(Slot::new(reply, head.unwrap_or_default()));
+        let io = Io::new(io, replay, flags.clone(), settings.half_close);
+        let adapter = Adapter::new(service, slot.clone(), flags.clone());
+        let hyper = hyper.as_ref().unwrap_or(&settings.hyper).serve_connection(io, adapter);
+        let mut machine = M::new(hyper);
+        if shutdown {
+            machine.graceful_shutdown();
+        }
+        Self { machine, flags, slot, notes, called: false, large_head, _io: std::marker::PhantomData }
+    }
+
+    /// Drives hyper. `poll` is how: with or without closing the IO in the end.
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        poll: impl Fn(&mut M, &mut Context<'_>) -> Poll<hyper::Result<()>>,
+    ) -> Poll<hyper::Result<()>> {
+        self.flags.begin_poll();
+        let mut result = poll(&mut self.machine, cx);
+        self.note_call();
+        // Two probes tell all that there is to know: the first that hyper has no body to hand over, the second that it
+        // goes on reading after it.
+        for _ in 0..2 {
+            if result.is_ready() || !self.flags.wants_probe() {
+                break;
+            }
+            result = self.probe(cx, &poll);
+            if !self.flags.has(Flag::BodyReleased) {
+                break;
+            }
+        }
+        result
+    }
+
+    /// Polls hyper with a waker that is new to it. Its body channel keeps a clone in each poll for as long as a part
+    /// of the request's body is not handed over (hyper 1.12, `body/chan.rs`), and nothing else in hyper does: what is
+    /// ours, and the user's, gets the task's own.
+    fn probe(
+        &mut self,
+        cx: &mut Context<'_>,
+        poll: impl Fn(&mut M, &mut Context<'_>) -> Poll<hyper::Result<()>>,
+    ) -> Poll<hyper::Result<()>> {
+        let released_before = self.flags.has(Flag::BodyReleased);
+        let probe = Arc::new(Probe { task: cx.waker().clone() });
+        self.flags.begin_poll();
+        self.flags.begin_probe(cx.waker());
+        let result = poll(&mut self.machine, &mut Context::from_waker(&Waker::from(probe.clone())));
+        self.flags.end_probe();
+        self.note_call();
+        if !self.flags.has(Flag::Called) {
+            self.flags.put(Flag::BodyReleased, Arc::strong_count(&probe) == 1);
+            // A body that was dropped before its end may have closed hyper's reading side; then it never reads again,
+            // and what is left of the body must not be taken for a request.
+            self.flags.put(Flag::BodyDone, released_before && self.flags.has(Flag::ReadBlocked));
+        }
+        result
+    }
+
+    fn note_call(&mut self) {
+        if self.flags.has(Flag::Called) {
+            self.called = true;
+            self.large_head = false;
+            self.notes.served = true;
+        }
+    }
+
+    /// Whether a request has come since this was last asked.
+    pub(crate) fn take_called(&mut self) -> bool {
+        std::mem::take(&mut self.called)
+    }
+
+    /// Whether hyper may be put away.
+    pub(crate) fn rest(&self) -> Option<Rest> {
+        match self.flags.rest()? {
+            Rest::Idle if self.large_head => None,
+            rest => Some(rest),
+        }
+    }
+
+    /// Whether a head has begun and is not whole, after a poll that left hyper idle.
+    pub(crate) fn is_reading_large_head(&self) -> bool {
+        self.large_head
+    }
+
+    /// Whether the client has gone, seen where hyper does not look.
+    pub(crate) fn peer_gone(&self) -> bool {
+        self.flags.has(Flag::PeerGone) && self.flags.has(Flag::Waiting)
+    }
+
+    /// Whether everything that was read from the client is known to be used and the IO known to be blocked.
+    pub(crate) fn read_blocked(&self) -> bool {
+        self.flags.has(Flag::ReadBlocked)
+    }
+
+    pub(crate) fn graceful_shutdown(&mut self) {
+        self.notes.last = true;
+        self.machine.graceful_shutdown();
+    }
+
+    /// Takes hyper apart. `None` once it is upgraded.
+    pub(crate) fn into_dormant(self) -> Option<(Dormant<I, S>, Option<End>)> {
+        let http1::Parts { io, read_buf, service, .. } = self.machine.into_parts()?;
+        let (io, leftover, end) = io.into_parts(read_buf);
+        let parked = match self.slot.take() {
+            Reply::Waiting(future) => Some(Parked { future, head: self.slot.head() }),
+            Reply::None | Reply::Ready(_) | Reply::Never => None,
+        };
+        // Copied to their own size: a slice of hyper's buffer would keep all of it.
+        let leftover = Box::from(&leftover[..]);
+        Some((Dormant { io, service: service.into_service(), parked, leftover, notes: self.notes }, end))
+    }
+}
+
+impl<I, S> Active<I, S, Plain<I, S>>
+where
+    I: Read + Write + Unpin + Send,
+    S: HttpService<Incoming>,
+    S::ResBody: 'static,
+    <S::ResBody as http_body::Body>::Error: Into<BoxError>,
+{
+    pub(crate) fn with_upgrades(self) -> Active<I, S, Upgradeable<I, S>> {
+        let Self { machine, flags, slot, notes, called, large_head, _io } = self;
+        Active { machine: machine.with_upgrades(), flags, slot, notes, called, large_head, _io }
+    }
+}
+
+/// Whether no head in `bytes` has a `content-length`, so that a chunked request among them has none beside its
+/// `transfer-encoding`. A body that looks like one is no harm: its request stays active.
+fn is_plain(bytes: &[u8]) -> bool {
+    const NAME: &[u8] = b"content-length";
+    // Only requests with a body are worth the search.
+    !bytes.starts_with(b"GET ")
+        && !bytes
+            .split(|byte| *byte == b'\n')
+            .any(|line| line.len() > NAME.len() && line[..NAME.len()].eq_ignore_ascii_case(NAME))
+}
+
+// ===== impl Probe =====
+
+impl std::task::Wake for Probe {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.task.wake_by_ref();
+    }
+}
+
+// ===== impl Machine =====
+
+impl<I, S> Machine<I, S> for Plain<I, S>
+where
+    I: Read + Write + Unpin,
+    S: HttpService<Incoming>,
+    S::ResBody: 'static,
+    <S::ResBody as http_body::Body>::Error: Into<BoxError>,
+{
+    fn new(hyper: Plain<I, S>) -> Self {
+        hyper
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+        std::future::Future::poll(Pin::new(self), cx)
+    }
+
+    fn graceful_shutdown(&mut self) {
+        Pin::new(self).graceful_shutdown();
+    }
+
+    fn into_parts(self) -> Option<http1::Parts<Io<I>, Adapter<S>>> {
+        Some(http1::Connection::into_parts(self))
+    }
+}
+
+impl<I, S> Machine<I, S> for Upgradeable<I, S>
+where
+    I: Read + Write + Unpin + Send + 'static,
+    S: HttpService<Incoming>,
+    S::ResBody: 'static,
+    <S::ResBody as http_body::Body>::Error: Into<BoxError>,
+{
+    fn new(hyper: Plain<I, S>) -> Self {
+        hyper.with_upgrades()
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+        std::future::Future::poll(Pin::new(self), cx)
+    }
+
+    fn graceful_shutdown(&mut self) {
+        Pin::new(self).graceful_shutdown();
+    }
+
+    fn into_parts(self) -> Option<http1::Parts<Io<I>, Adapter<S>>> {
+        http1::UpgradeableConnection::into_parts(self)
+    }
+}

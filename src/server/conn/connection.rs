@@ -1,0 +1,255 @@
+//! The connection that alternates between hyper and rest, inside one task.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::rt::{Read, Write};
+use hyper::service::HttpService;
+
+use super::active::{Active, Machine, Plain, Upgradeable};
+use super::deadline::Deadline;
+use super::dormant::{Dormant, Wake};
+use super::flags::Rest;
+use super::io::LEFTOVER_BYTES_MAX;
+use super::settings::{Settings, Wait};
+use crate::BoxError;
+
+/// One connection, whichever of hyper's machines drives it.
+pub(crate) struct Core<I, S: HttpService<Incoming>, M> {
+    settings: Arc<Settings>,
+    state: State<I, S, M>,
+    deadline: Deadline,
+    // What the deadline is for; a head's goes on while its bytes come in.
+    wait: Wait,
+    shutdown: bool,
+}
+
+enum State<I, S: HttpService<Incoming>, M> {
+    Dormant(Dormant<I, S>),
+    Active(Box<Active<I, S, M>>),
+    /// Nothing is left: it was upgraded, or is being moved.
+    Gone,
+}
+
+impl<I, S, M> Core<I, S, M>
+where
+    I: Read + Write + Unpin,
+    S: HttpService<Incoming>,
+    S::ResBody: 'static,
+    <S::ResBody as Body>::Error: Into<BoxError>,
+    M: Machine<I, S>,
+{
+    /// A connection over `io`, of which `leftover` has been read already.
+    pub(crate) fn new(settings: Arc<Settings>, io: I, service: S, leftover: &[u8]) -> Self {
+        let mut dormant = Dormant::new(io, service);
+        dormant.leftover = Box::from(leftover);
+        Self::from_dormant(settings, dormant)
+    }
+
+    pub(crate) fn from_dormant(settings: Arc<Settings>, dormant: Dormant<I, S>) -> Self {
+        let mut deadline = Deadline::default();
+        let wait = Wait::FirstByte;
+        if dormant.parked.is_none() {
+            deadline.set(&*settings.timer, settings.timeout(wait));
+        }
+        let mut core = Self { settings, state: State::Dormant(dormant), deadline, wait, shutdown: false };
+        if matches!(&core.state, State::Dormant(dormant) if !dormant.leftover.is_empty()) {
+            core.resume(Wake::Readable);
+        }
+        core
+    }
+
+    /// Drives the connection. `poll` is how hyper is driven.
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        poll: impl Fn(&mut M, &mut Context<'_>) -> Poll<hyper::Result<()>>,
+    ) -> Poll<hyper::Result<()>> {
+        loop {
+            match &mut self.state {
+                State::Dormant(_) => {
+                    let wake = ready!(self.poll_dormant(cx));
+                    self.resume(wake);
+                }
+                State::Active(active) => {
+                    if let Poll::Ready(result) = active.poll(cx, &poll) {
+                        self.deadline.release();
+                        return Poll::Ready(result);
+                    }
+                    if active.take_called() {
+                        // A head is whole: its deadline has been met.
+                        self.deadline.clear();
+                    }
+                    if active.peer_gone() {
+                        self.end();
+                        continue;
+                    }
+                    match active.rest() {
+                        Some(rest) => ready!(self.go_dormant(rest, cx)),
+                        None => ready!(self.poll_large_head(cx)),
+                    }
+                }
+                State::Gone => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+
+    fn poll_dormant(&mut self, cx: &mut Context<'_>) -> Poll<Wake<S::ResBody>> {
+        let State::Dormant(dormant) = &mut self.state else { return Poll::Pending };
+        if self.shutdown && dormant.parked.is_none() {
+            return Poll::Ready(Wake::Shutdown);
+        }
+        if let Poll::Ready(wake) = dormant.poll(cx, self.settings.half_close) {
+            return Poll::Ready(wake);
+        }
+        self.deadline.poll(&*self.settings.timer, cx).map(|()| Wake::Deadline)
+    }
+
+    /// Builds hyper.
+    fn resume(&mut self, wake: Wake<S::ResBody>) {
+        let State::Dormant(dormant) = std::mem::replace(&mut self.state, State::Gone) else { return };
+        if matches!(wake, Wake::Readable) && self.wait != Wait::Head {
+            self.wait = Wait::Head;
+            self.deadline.set(&*self.settings.timer, self.settings.timeout(Wait::Head));
+        }
+        self.state = State::Active(Box::new(Active::resume(dormant, wake, &self.settings)));
+    }
+
+    /// Puts hyper away. Ready when it is needed again at once; pending when every waker is in place.
+    fn go_dormant(&mut self, rest: Rest, cx: &mut Context<'_>) -> Poll<()> {
+        let State::Active(active) = std::mem::replace(&mut self.state, State::Gone) else { return Poll::Ready(()) };
+        let read_blocked = active.read_blocked();
+        let Some((dormant, end)) = active.into_dormant() else { return Poll::Ready(()) };
+        debug_assert_eq!(rest == Rest::Parked, dormant.parked.is_some());
+        let begun = !dormant.leftover.is_empty();
+        let large = dormant.leftover.len() > LEFTOVER_BYTES_MAX;
+        self.state = State::Dormant(dormant);
+        if let Some(end) = end {
+            self.resume(Wake::End(end));
+            return Poll::Ready(());
+        }
+        match rest {
+            Rest::Parked => {
+                self.deadline.release();
+                self.wait = Wait::Idle;
+                if read_blocked {
+                    // hyper's last poll has left the task's waker with the IO, and with the service's future.
+                    return Poll::Pending;
+                }
+                let State::Dormant(dormant) = &mut self.state else { return Poll::Ready(()) };
+                let wake = ready!(dormant.poll_client(cx, self.settings.half_close));
+                self.resume(wake);
+                Poll::Ready(())
+            }
+            Rest::Idle => {
+                self.begin_wait(begun);
+                if large {
+                    self.resume(Wake::Readable);
+                    return Poll::Ready(());
+                }
+                ready!(self.deadline.poll(&*self.settings.timer, cx));
+                self.resume(Wake::Deadline);
+                Poll::Ready(())
+            }
+        }
+    }
+
+    /// Sets the deadline of an idle connection. A head that has begun keeps the one that it has.
+    fn begin_wait(&mut self, head_begun: bool) {
+        let wait = if head_begun { Wait::Head } else { Wait::Idle };
+        if wait == Wait::Head && self.wait == Wait::Head && self.deadline.is_set() {
+            return;
+        }
+        self.wait = wait;
+        self.deadline.set(&*self.settings.timer, self.settings.timeout(wait));
+    }
+
+    /// A head too large to be put away has its deadline while hyper holds it.
+    fn poll_large_head(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let State::Active(active) = &mut self.state else { return Poll::Ready(()) };
+        if !active.is_reading_large_head() {
+            return Poll::Pending;
+        }
+        ready!(self.deadline.poll(&*self.settings.timer, cx));
+        self.replace_active(|_| Wake::Deadline);
+        Poll::Ready(())
+    }
+
+    /// The client has gone: the service's future is dropped, and hyper shall meet the end.
+    fn end(&mut self) {
+        self.replace_active(|end| Wake::End(end.unwrap_or(super::io::End::Eof)));
+    }
+
+    fn replace_active(&mut self, wake: impl FnOnce(Option<super::io::End>) -> Wake<S::ResBody>) {
+        let State::Active(active) = std::mem::replace(&mut self.state, State::Gone) else { return };
+        if let Some((dormant, end)) = active.into_dormant() {
+            self.state = State::Dormant(dormant);
+            self.resume(wake(end));
+        }
+    }
+
+    /// Finishes the request in hand and closes; closes at once if there is none.
+    pub(crate) fn graceful_shutdown(&mut self) {
+        match &mut self.state {
+            State::Dormant(dormant) => {
+                // hyper lets a first request come to its end of which a part has arrived.
+                let begun = !dormant.leftover.is_empty() && !dormant.notes.served;
+                dormant.notes.last = true;
+                self.shutdown = !begun;
+            }
+            State::Active(active) => active.graceful_shutdown(),
+            State::Gone => {}
+        }
+    }
+
+    /// The IO, the bytes read from it and not used, and the service. A parked request ends. `None` once upgraded.
+    pub(crate) fn into_parts(self) -> Option<(I, Bytes, S)> {
+        let dormant = match self.state {
+            State::Dormant(dormant) => dormant,
+            State::Active(active) => active.into_dormant()?.0,
+            State::Gone => return None,
+        };
+        Some((dormant.io, Bytes::from(dormant.leftover), dormant.service))
+    }
+}
+
+impl<I, S> Core<I, S, Plain<I, S>>
+where
+    I: Read + Write + Unpin + Send,
+    S: HttpService<Incoming>,
+    S::ResBody: 'static,
+    <S::ResBody as Body>::Error: Into<BoxError>,
+{
+    pub(crate) fn with_upgrades(self) -> Core<I, S, Upgradeable<I, S>> {
+        let state = match self.state {
+            State::Dormant(dormant) => State::Dormant(dormant),
+            State::Active(active) => State::Active(Box::new(active.with_upgrades())),
+            State::Gone => State::Gone,
+        };
+        Core { settings: self.settings, state, deadline: self.deadline, wait: self.wait, shutdown: self.shutdown }
+    }
+}
+
+/// Drives hyper to its end, the IO closed.
+pub(crate) fn to_end<I, S, M>(machine: &mut M, cx: &mut Context<'_>) -> Poll<hyper::Result<()>>
+where
+    S: HttpService<Incoming>,
+    M: Machine<I, S>,
+{
+    machine.poll(cx)
+}
+
+/// Drives hyper to its end and leaves the IO open.
+pub(crate) fn without_shutdown<I, S>(machine: &mut Plain<I, S>, cx: &mut Context<'_>) -> Poll<hyper::Result<()>>
+where
+    I: Read + Write + Unpin,
+    S: HttpService<Incoming>,
+    S::ResBody: 'static,
+    <S::ResBody as Body>::Error: Into<BoxError>,
+{
+    Pin::new(machine).get_mut().poll_without_shutdown(cx)
+}

@@ -1,0 +1,129 @@
+//! One deadline of a connection, on the timer that the builder was given.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use hyper::rt::{Sleep, Timer};
+use hyper_util::rt::TokioTimer;
+
+/// A point in time, and the sleep that wakes for it.
+///
+/// The sleep is kept while requests come and go and moved only when it fires too early: a busy connection sets a new
+/// deadline for each request and hardly ever touches the timer.
+#[derive(Default)]
+pub(crate) struct Deadline {
+    at: Option<Instant>,
+    sleep: Option<Pin<Box<dyn Sleep>>>,
+}
+
+/// tokio's timer, which is the default so that no deadline is silently off.
+#[derive(Clone, Debug)]
+pub(crate) struct DefaultTimer;
+
+/// A sleep that is over before it begins: with it hyper meets a deadline that has passed.
+#[derive(Clone, Debug)]
+pub(crate) struct Elapsed;
+
+/// A sleep that never ends, for a thread without a clock.
+struct Never;
+
+// ===== impl Deadline =====
+
+impl Deadline {
+    /// Sets it `after` from now, or to never.
+    pub(crate) fn set(&mut self, timer: &dyn Timer, after: Option<Duration>) {
+        self.at = after.and_then(|after| timer.now().checked_add(after));
+    }
+
+    /// Sets it to never. The sleep is kept for the next one.
+    pub(crate) fn clear(&mut self) {
+        self.at = None;
+    }
+
+    /// Sets it to never and gives the memory back.
+    pub(crate) fn release(&mut self) {
+        *self = Self::default();
+    }
+
+    pub(crate) fn is_set(&self) -> bool {
+        self.at.is_some()
+    }
+
+    /// Ready once it has passed.
+    pub(crate) fn poll(&mut self, timer: &dyn Timer, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(at) = self.at else { return Poll::Pending };
+        // Twice at the most: a sleep from an earlier deadline, and this one.
+        for _ in 0..2 {
+            let sleep = self.sleep.get_or_insert_with(|| timer.sleep_until(at));
+            if sleep.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            if timer.now() >= at {
+                break;
+            }
+            self.sleep = None;
+        }
+        self.release();
+        Poll::Ready(())
+    }
+}
+
+// ===== impl DefaultTimer =====
+
+impl Timer for DefaultTimer {
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Sleep>> {
+        if has_clock() { TokioTimer::new().sleep(duration) } else { Box::pin(Never) }
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
+        if has_clock() { TokioTimer::new().sleep_until(deadline) } else { Box::pin(Never) }
+    }
+
+    fn now(&self) -> Instant {
+        TokioTimer::new().now()
+    }
+}
+
+fn has_clock() -> bool {
+    let found = tokio::runtime::Handle::try_current().is_ok();
+    if !found {
+        tracing::warn!("no tokio runtime for the default timer, deadlines are off; set another with `Builder::timer`");
+    }
+    found
+}
+
+// ===== impl Elapsed =====
+
+impl Timer for Elapsed {
+    fn sleep(&self, _: Duration) -> Pin<Box<dyn Sleep>> {
+        Box::pin(Self)
+    }
+
+    fn sleep_until(&self, _: Instant) -> Pin<Box<dyn Sleep>> {
+        Box::pin(Self)
+    }
+}
+
+impl Future for Elapsed {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Ready(())
+    }
+}
+
+impl Sleep for Elapsed {}
+
+// ===== impl Never =====
+
+impl Future for Never {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
+}
+
+impl Sleep for Never {}

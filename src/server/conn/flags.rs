@@ -1,0 +1,211 @@
+//! What the parts around hyper have seen, shared by them and free of IO.
+//!
+//! The wrapped IO, the service adapter, its future and the response body each report here; the connection asks
+//! [`Flags::rest`] after every poll whether hyper may be put away.
+//!
+//! ```text
+//!                    response ready, hang-up,
+//!                   ┌──── shutdown ────────────────┐
+//!                   ▼                              │
+//!   ┌──────┐  bytes, end of file,  ┌────────┐  future pending  ┌────────┐
+//!   │ Idle │ ────────────────────▶ │ Active │ ───────────────▶ │ Parked │
+//!   └──────┘  deadline, shutdown   └────────┘                  └────────┘
+//!      ▲                               │ │
+//!      └── response written, nothing ──┘ └──▶ done: error, close, upgrade
+//!          more to read
+//! ```
+
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Waker};
+
+/// How a connection may rest without hyper.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rest {
+    /// A request waits for its response.
+    Parked,
+    /// Between two requests, or before the first; perhaps with a part of a head.
+    Idle,
+}
+
+/// One fact about the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub(crate) enum Flag {
+    /// The last thing that happened on the write side was a completed flush: hyper's write buffer is empty.
+    Flushed = 1,
+    /// In this poll hyper asked for bytes, after the last call of the service, and there were none.
+    ReadBlocked = 1 << 1,
+    /// In this poll hyper asked for bytes, whatever came of it.
+    ReadPolled = 1 << 2,
+    /// The service was called and its future is pending.
+    Waiting = 1 << 3,
+    /// The service was called in this poll.
+    Called = 1 << 4,
+    /// The request carries an upgrade that is still undecided.
+    Upgrade = 1 << 5,
+    /// The request has a body.
+    Body = 1 << 6,
+    /// At the end of a poll hyper had no body left to hand over: all of it is given, or nobody wants it.
+    BodyReleased = 1 << 7,
+    /// Nothing of the request's body is left on the wire.
+    BodyDone = 1 << 8,
+    /// The response was handed to hyper and its body has not ended.
+    Responding = 1 << 9,
+    /// hyper closes the IO.
+    Closing = 1 << 10,
+    /// hyper is being polled with a probe, see [`Flags::task_context`].
+    Probing = 1 << 11,
+    /// The peer has gone while a request waits, noticed by reading ahead of hyper.
+    PeerGone = 1 << 12,
+    /// No head that hyper has read has a `content-length` which may stand beside a `transfer-encoding`. That would
+    /// close the connection (RFC 9112 section 6.1) and leaves no trace in the request.
+    PlainFraming = 1 << 13,
+    /// It is unknown whether hyper will keep the connection after this request.
+    Ambiguous = 1 << 14,
+}
+
+/// The facts of one connection. Written by its own task alone, so that plain loads and stores are enough.
+#[derive(Debug, Default)]
+pub(crate) struct Flags {
+    bits: AtomicU16,
+    task: Mutex<Option<Waker>>,
+}
+
+impl Flags {
+    pub(crate) fn has(&self, flag: Flag) -> bool {
+        self.bits.load(Ordering::Relaxed) & flag as u16 != 0
+    }
+
+    pub(crate) fn set(&self, flag: Flag) {
+        self.bits.store(self.bits.load(Ordering::Relaxed) | flag as u16, Ordering::Relaxed);
+    }
+
+    pub(crate) fn clear(&self, flag: Flag) {
+        self.bits.store(self.bits.load(Ordering::Relaxed) & !(flag as u16), Ordering::Relaxed);
+    }
+
+    pub(crate) fn put(&self, flag: Flag, value: bool) {
+        if value { self.set(flag) } else { self.clear(flag) }
+    }
+
+    /// Forgets what is only true for one poll.
+    pub(crate) fn begin_poll(&self) {
+        self.clear(Flag::ReadBlocked);
+        self.clear(Flag::ReadPolled);
+        self.clear(Flag::Called);
+    }
+
+    /// A request is handed to the service.
+    pub(crate) fn call(&self, upgrade: bool, body: bool, ambiguous: bool) {
+        self.clear(Flag::ReadBlocked);
+        self.clear(Flag::BodyReleased);
+        self.clear(Flag::BodyDone);
+        self.set(Flag::Called);
+        self.set(Flag::Waiting);
+        self.put(Flag::Upgrade, upgrade);
+        self.put(Flag::Body, body);
+        self.put(Flag::Ambiguous, ambiguous);
+    }
+
+    /// The response, or the service's error, is handed to hyper.
+    pub(crate) fn answered(&self) {
+        self.clear(Flag::Waiting);
+        self.clear(Flag::Upgrade);
+        self.clear(Flag::Flushed);
+    }
+
+    /// Whether the end of the request's body has to be found out by probing before the connection may rest.
+    pub(crate) fn wants_probe(&self) -> bool {
+        let resting = self.has(Flag::Waiting) || !self.has(Flag::Responding);
+        resting && self.has(Flag::Body) && !self.has(Flag::BodyDone) && self.has(Flag::Flushed)
+    }
+
+    /// Whether, and how, hyper may be put away now that its poll returned `Pending`.
+    pub(crate) fn rest(&self) -> Option<Rest> {
+        let body_left = self.has(Flag::Body) && !self.has(Flag::BodyDone);
+        if self.has(Flag::Closing) || !self.has(Flag::Flushed) || body_left {
+            None
+        } else if self.has(Flag::Waiting) {
+            (!self.has(Flag::Upgrade) && !self.has(Flag::Ambiguous)).then_some(Rest::Parked)
+        } else if self.has(Flag::Responding) || !self.has(Flag::ReadBlocked) {
+            None
+        } else {
+            Some(Rest::Idle)
+        }
+    }
+
+    /// Until [`end_probe`](Self::end_probe), hyper is polled with a waker that nobody else may keep.
+    pub(crate) fn begin_probe(&self, task: &Waker) {
+        *self.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task.clone());
+        self.set(Flag::Probing);
+    }
+
+    pub(crate) fn end_probe(&self) {
+        self.clear(Flag::Probing);
+        *self.task.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Calls `poll` with the task's own context: what is not hyper's own must never see a probe's waker.
+    pub(crate) fn task_context<R>(&self, cx: &mut Context<'_>, poll: impl FnOnce(&mut Context<'_>) -> R) -> R {
+        if !self.has(Flag::Probing) {
+            return poll(cx);
+        }
+        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match task {
+            Some(task) => poll(&mut Context::from_waker(&task)),
+            None => poll(cx),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flags(set: &[Flag]) -> Flags {
+        let flags = Flags::default();
+        for flag in set {
+            flags.set(*flag);
+        }
+        flags
+    }
+
+    #[test]
+    fn nothing_rests_before_a_completed_flush() {
+        assert_eq!(flags(&[]).rest(), None);
+        assert_eq!(flags(&[Flag::ReadBlocked]).rest(), None);
+        assert_eq!(flags(&[Flag::Waiting]).rest(), None);
+    }
+
+    #[test]
+    fn idle_needs_a_blocked_read_and_no_response_under_way() {
+        assert_eq!(flags(&[Flag::Flushed]).rest(), None);
+        assert_eq!(flags(&[Flag::Flushed, Flag::ReadBlocked]).rest(), Some(Rest::Idle));
+        assert_eq!(flags(&[Flag::Flushed, Flag::ReadBlocked, Flag::Responding]).rest(), None);
+        assert_eq!(flags(&[Flag::Flushed, Flag::ReadBlocked, Flag::Closing]).rest(), None);
+    }
+
+    #[test]
+    fn a_waiting_request_parks_unless_it_may_upgrade_or_close() {
+        assert_eq!(flags(&[Flag::Flushed, Flag::Waiting]).rest(), Some(Rest::Parked));
+        assert_eq!(flags(&[Flag::Flushed, Flag::Waiting, Flag::Upgrade]).rest(), None);
+        assert_eq!(flags(&[Flag::Flushed, Flag::Waiting, Flag::Ambiguous]).rest(), None);
+    }
+
+    #[test]
+    fn a_body_must_be_done() {
+        assert_eq!(flags(&[Flag::Flushed, Flag::Waiting, Flag::Body]).rest(), None);
+        assert_eq!(flags(&[Flag::Flushed, Flag::Waiting, Flag::Body, Flag::BodyReleased]).rest(), None);
+        assert_eq!(flags(&[Flag::Flushed, Flag::Waiting, Flag::Body, Flag::BodyDone]).rest(), Some(Rest::Parked));
+        assert_eq!(flags(&[Flag::Flushed, Flag::ReadBlocked, Flag::Body]).rest(), None);
+    }
+
+    #[test]
+    fn a_new_call_forgets_the_last_body() {
+        let flags = flags(&[Flag::Flushed, Flag::Body, Flag::BodyDone, Flag::ReadBlocked]);
+        flags.call(false, true, false);
+        assert!(flags.wants_probe());
+        assert_eq!(flags.rest(), None);
+    }
+}

@@ -1,0 +1,113 @@
+//! The head that is replayed for a parked request.
+//!
+//! A fresh hyper connection must know four things of the request that it is about to answer, and nothing else:
+//! whether it was a `HEAD`, its version, whether the connection is kept afterwards, and whether trailers are welcome.
+
+use http::header::{CONNECTION, TE};
+use http::{HeaderMap, HeaderName, Method, Request, Version};
+
+/// What of a request decides how its response is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Head(u8);
+
+const IS_HEAD: u8 = 1;
+const HTTP_10: u8 = 1 << 1;
+const KEEP_ALIVE: u8 = 1 << 2;
+const TRAILERS: u8 = 1 << 3;
+
+impl Head {
+    /// Reads it off a request as hyper has parsed it.
+    pub(crate) fn of<B>(request: &Request<B>) -> Self {
+        let http_10 = request.version() == Version::HTTP_10;
+        let keep_alive = if http_10 {
+            lists(request.headers(), CONNECTION, "keep-alive") && !lists(request.headers(), CONNECTION, "close")
+        } else {
+            !lists(request.headers(), CONNECTION, "close")
+        };
+        let bit = |bit, set| if set { bit } else { 0 };
+        Self(
+            bit(IS_HEAD, request.method() == Method::HEAD)
+                | bit(HTTP_10, http_10)
+                | bit(KEEP_ALIVE, keep_alive)
+                | bit(TRAILERS, lists(request.headers(), TE, "trailers")),
+        )
+    }
+
+    /// The bytes of a request that hyper answers in the same way.
+    pub(crate) fn bytes(self) -> &'static [u8] {
+        // One literal for each combination, so that nothing is put together, or allocated, on the way.
+        macro_rules! heads {
+            ($($bits:literal => $method:literal $version:literal $connection:literal $te:literal;)*) => {
+                match self.0 {
+                    $($bits => concat!($method, " / HTTP/", $version, "\r\n", $connection, $te, "\r\n").as_bytes(),)*
+                    _ => unreachable!("four bits have sixteen values"),
+                }
+            };
+        }
+        heads! {
+            0b0000 => "GET" "1.1" "connection: close\r\n" "";
+            0b0001 => "HEAD" "1.1" "connection: close\r\n" "";
+            0b0010 => "GET" "1.0" "" "";
+            0b0011 => "HEAD" "1.0" "" "";
+            0b0100 => "GET" "1.1" "" "";
+            0b0101 => "HEAD" "1.1" "" "";
+            0b0110 => "GET" "1.0" "connection: keep-alive\r\n" "";
+            0b0111 => "HEAD" "1.0" "connection: keep-alive\r\n" "";
+            0b1000 => "GET" "1.1" "connection: close\r\n" "te: trailers\r\n";
+            0b1001 => "HEAD" "1.1" "connection: close\r\n" "te: trailers\r\n";
+            0b1010 => "GET" "1.0" "" "te: trailers\r\n";
+            0b1011 => "HEAD" "1.0" "" "te: trailers\r\n";
+            0b1100 => "GET" "1.1" "" "te: trailers\r\n";
+            0b1101 => "HEAD" "1.1" "" "te: trailers\r\n";
+            0b1110 => "GET" "1.0" "connection: keep-alive\r\n" "te: trailers\r\n";
+            0b1111 => "HEAD" "1.0" "connection: keep-alive\r\n" "te: trailers\r\n";
+        }
+    }
+
+    /// The same request, after which the connection is closed.
+    pub(crate) fn last(self) -> Self {
+        Self(self.0 & !KEEP_ALIVE)
+    }
+}
+
+/// Whether a header that lists tokens has `token`, in any of its lines and in any case, as hyper 1.12 looks for it.
+fn lists(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
+    headers
+        .get_all(name)
+        .iter()
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split(','))
+        .any(|listed| listed.trim().eq_ignore_ascii_case(token))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(version: Version, headers: &[(&'static str, &'static str)]) -> Head {
+        let mut request = Request::builder().version(version);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        Head::of(&request.body(()).unwrap())
+    }
+
+    #[test]
+    fn keep_alive_depends_on_the_version() {
+        assert_eq!(head(Version::HTTP_11, &[]), Head(KEEP_ALIVE));
+        assert_eq!(head(Version::HTTP_11, &[("connection", "a, Close")]), Head(0));
+        assert_eq!(head(Version::HTTP_10, &[]), Head(HTTP_10));
+        assert_eq!(head(Version::HTTP_10, &[("connection", "Keep-Alive")]), Head(HTTP_10 | KEEP_ALIVE));
+        let both = [("connection", "keep-alive"), ("connection", "close")];
+        assert_eq!(head(Version::HTTP_10, &both), Head(HTTP_10));
+    }
+
+    #[test]
+    fn every_combination_is_a_request() {
+        for bits in 0..16 {
+            let bytes = Head(bits).bytes();
+            assert!(bytes.ends_with(b"\r\n\r\n"));
+            assert_eq!(bytes.starts_with(b"HEAD "), bits & IS_HEAD != 0);
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! The connection that may become something else.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::rt::{Read, Write};
+use hyper::service::HttpService;
+
+use super::super::active::Upgradeable;
+use super::super::connection::{self, Core};
+use super::Parts;
+use crate::BoxError;
+
+/// A [`Connection`](super::Connection) that may be upgraded.
+///
+/// A request that asks for an upgrade is never dormant while it waits; an upgraded connection is the application's.
+///
+/// # What happens on drop
+///
+/// As for [`Connection`](super::Connection). Once upgraded there is nothing to drop.
+#[must_use = "futures do nothing unless polled"]
+pub struct UpgradeableConnection<I, S>
+where
+    S: HttpService<Incoming>,
+{
+    core: Core<I, S, Upgradeable<I, S>>,
+}
+
+impl<I, S: HttpService<Incoming>> UpgradeableConnection<I, S> {
+    pub(super) fn new(core: Core<I, S, Upgradeable<I, S>>) -> Self {
+        Self { core }
+    }
+}
+
+impl<I, B, S> UpgradeableConnection<I, S>
+where
+    S: HttpService<Incoming, ResBody = B>,
+    S::Error: Into<BoxError>,
+    I: Read + Write + Unpin + Send + 'static,
+    B: Body + 'static,
+    B::Error: Into<BoxError>,
+{
+    /// As [`Connection::graceful_shutdown`](super::Connection::graceful_shutdown).
+    pub fn graceful_shutdown(mut self: Pin<&mut Self>) {
+        self.core.graceful_shutdown();
+    }
+
+    /// Takes the connection apart, unless it has been upgraded.
+    pub fn into_parts(self) -> Option<Parts<I, S>> {
+        let (io, read_buf, service) = self.core.into_parts()?;
+        Some(Parts { io, read_buf, service })
+    }
+}
+
+impl<I, B, S> Future for UpgradeableConnection<I, S>
+where
+    S: HttpService<Incoming, ResBody = B>,
+    S::Error: Into<BoxError>,
+    I: Read + Write + Unpin + Send + 'static,
+    B: Body + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Output = hyper::Result<()>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.core.poll(cx, connection::to_end)
+    }
+}
+
+// The service is moved and called, never pinned, and its future is boxed.
+impl<I: Unpin, S: HttpService<Incoming>> Unpin for UpgradeableConnection<I, S> {}
+
+impl<I, S> fmt::Debug for UpgradeableConnection<I, S>
+where
+    S: HttpService<Incoming>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UpgradeableConnection").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,94 @@
+//! What a builder has settled, shared by its connections.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::rt::Timer;
+use hyper::server::conn::http1;
+
+use super::deadline::{DefaultTimer, Elapsed};
+
+/// What a connection waits for, each with a limit of its own. None runs while a request is parked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// The first byte of the connection.
+    FirstByte,
+    /// The rest of a head that has begun.
+    Head,
+    /// The next request.
+    Idle,
+}
+
+/// The settings of an HTTP/1 connection.
+#[derive(Clone)]
+pub(crate) struct Settings {
+    /// hyper's own, without its timer: a deadline must outlive the hyper that is put away.
+    pub(crate) hyper: http1::Builder,
+    pub(crate) half_close: bool,
+    pub(crate) timer: Arc<dyn Timer + Send + Sync>,
+    header_read_timeout: Option<Duration>,
+    first_byte_timeout: Option<Option<Duration>>,
+    idle_timeout: Option<Option<Duration>>,
+}
+
+/// hyper's default for the time that a client has for a request's head, and by default for the other two.
+const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+impl Settings {
+    pub(crate) fn new() -> Self {
+        let mut hyper = http1::Builder::new();
+        hyper.header_read_timeout(None);
+        Self {
+            hyper,
+            half_close: false,
+            timer: Arc::new(DefaultTimer),
+            header_read_timeout: Some(HEADER_READ_TIMEOUT),
+            first_byte_timeout: None,
+            idle_timeout: None,
+        }
+    }
+
+    pub(crate) fn set_timeout(&mut self, wait: Wait, timeout: Option<Duration>) {
+        match wait {
+            Wait::FirstByte => self.first_byte_timeout = Some(timeout),
+            Wait::Head => self.header_read_timeout = timeout,
+            Wait::Idle => self.idle_timeout = Some(timeout),
+        }
+    }
+
+    /// The limit of a wait. Those for the first byte and between requests are the head's unless set, as in hyper.
+    pub(crate) fn timeout(&self, wait: Wait) -> Option<Duration> {
+        match wait {
+            Wait::FirstByte => self.first_byte_timeout.unwrap_or(self.header_read_timeout),
+            Wait::Head => self.header_read_timeout,
+            Wait::Idle => self.idle_timeout.unwrap_or(self.header_read_timeout),
+        }
+    }
+
+    /// hyper's builder for a connection that must end with the request in hand.
+    pub(crate) fn last_request(&self) -> http1::Builder {
+        let mut hyper = self.hyper.clone();
+        hyper.keep_alive(false);
+        hyper
+    }
+
+    /// hyper's builder for a connection that has waited for too long.
+    pub(crate) fn timed_out(&self) -> http1::Builder {
+        let mut hyper = self.hyper.clone();
+        hyper.timer(Elapsed).header_read_timeout(Duration::ZERO);
+        hyper
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("hyper", &self.hyper)
+            .field("half_close", &self.half_close)
+            .field("first_byte_timeout", &self.timeout(Wait::FirstByte))
+            .field("header_read_timeout", &self.timeout(Wait::Head))
+            .field("idle_timeout", &self.timeout(Wait::Idle))
+            .finish_non_exhaustive()
+    }
+}

@@ -134,7 +134,7 @@ where
     /// ours, and the user's, gets the task's own.
     fn probe(
         &mut self,
-        cx: &mut Context<'_>,
+        cx: &Context<'_>,
         poll: impl Fn(&mut M, &mut Context<'_>) -> Poll<hyper::Result<()>>,
     ) -> Poll<hyper::Result<()>> {
         let released_before = self.flags.has(Flag::BodyReleased);

@@ -50,6 +50,14 @@ where
         Self::from_dormant(settings, dormant)
     }
 
+    /// A connection that has kept us waiting for too long: hyper is left to say so.
+    pub(crate) fn timed_out(settings: Arc<Settings>, io: I, service: S, leftover: &[u8]) -> Self {
+        let mut dormant = Dormant::new(io, service);
+        dormant.leftover = Box::from(leftover);
+        let state = State::Active(Box::new(Active::resume(dormant, Wake::Deadline, &settings)));
+        Self { settings, state, deadline: Deadline::default(), wait: Wait::FirstByte, shutdown: false }
+    }
+
     pub(crate) fn from_dormant(settings: Arc<Settings>, dormant: Dormant<I, S>) -> Self {
         let mut deadline = Deadline::default();
         let wait = Wait::FirstByte;

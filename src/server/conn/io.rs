@@ -96,7 +96,7 @@ impl<I: Read + Unpin> Io<I> {
         }
         let Self { inner, replay, flags, .. } = self;
         if replay.end.is_none() {
-            replay.end = flags.task_context(cx, |cx| poll_leftover(inner, cx, &mut replay.leftover)).take();
+            replay.end = flags.task_context(cx, |cx| poll_leftover(inner, cx, &mut replay.leftover));
         }
         if replay.end.is_some() {
             flags.set(Flag::PeerGone);

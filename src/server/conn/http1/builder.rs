@@ -235,4 +235,21 @@ impl Builder {
     {
         Connection { core: Core::new(self.settings.clone(), io, service, leftover) }
     }
+
+    /// A connection that has waited for too long already.
+    pub(crate) fn time_out<I, S>(&self, io: I, service: S, leftover: &[u8]) -> Connection<I, S>
+    where
+        S: HttpService<Incoming>,
+        S::Error: Into<BoxError>,
+        S::ResBody: 'static,
+        <S::ResBody as Body>::Error: Into<BoxError>,
+        I: Read + Write + Unpin,
+    {
+        Connection { core: Core::timed_out(self.settings.clone(), io, service, leftover) }
+    }
+
+    /// The settings that its connections share.
+    pub(crate) fn shared(&self) -> &Settings {
+        &self.settings
+    }
 }

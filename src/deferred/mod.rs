@@ -20,7 +20,7 @@
 //! | [`Deferred`], after the answer was accepted | the response goes to [`on_undelivered`](Deferred::on_undelivered) |
 
 mod future;
-mod outcome;
+pub(crate) mod outcome;
 mod responder;
 mod stream;
 

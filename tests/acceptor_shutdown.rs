@@ -1,4 +1,6 @@
 //! What a shutdown does to a connection in each of its states.
+#![cfg(feature = "acceptor")]
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 mod support;
 

@@ -1,12 +1,17 @@
-//! Accepting, come what may: an error of one connection is skipped, and one of the process is waited out.
+//! Binding; and accepting, come what may: an error of one connection is skipped, and one of the process is waited out.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
+/// How many connections the kernel keeps that wait to be accepted. When a server comes back all its clients come at once,
+/// and one that finds the queue full tries again a second later; the standard library's 128 are few for that. The
+/// kernel's own limit (`net.core.somaxconn`, 4096 on Linux) is not passed.
+const BACKLOG: i32 = 4096;
 /// The first pause after the process could not take another connection: a descriptor is often free again soon.
 const BACKOFF_MIN: Duration = Duration::from_millis(5);
 /// The longest pause. Each failure doubles it up to here, where new clients wait no longer than they would for a lost
@@ -72,6 +77,29 @@ impl Listener {
 }
 
 // ===== helpers =====
+
+/// Listens on the first of the addresses that can be bound.
+pub(super) fn bind(addr: impl ToSocketAddrs) -> io::Result<std::net::TcpListener> {
+    let mut failed = io::Error::new(io::ErrorKind::InvalidInput, "the name has no address to listen on");
+    for addr in addr.to_socket_addrs()? {
+        match listen(addr) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
+}
+
+fn listen(addr: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    // Elsewhere connections of the last server block the address for minutes. On Windows the option means that two
+    // servers may have it at once.
+    #[cfg(not(windows))]
+    socket.set_reuse_address(true)?;
+    socket.bind(&addr.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
 
 /// Whether the error is that of the one connection which would have been accepted. Linux passes on the network errors
 /// that are already pending on it (accept(2), "Error handling").

@@ -44,6 +44,67 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 type ShutdownResponse = Arc<dyn Fn() -> Response<Bytes> + Send + Sync>;
 
 /// Listens on a socket and serves each connection on the thread that it runs on.
+///
+/// The service is an ordinary hyper [`Service`]; neither it, its futures nor its bodies need be `Send`. A tower service
+/// or an axum `Router` becomes one through `hyper_util::service::TowerToHyperService`. Each request carries the
+/// client's address as an extension, [`PeerAddr`].
+///
+/// ```no_run
+/// use std::{cell::RefCell, convert::Infallible, rc::Rc};
+/// use bytes::Bytes;
+/// use http::{Request, Response};
+/// use http_body_util::Full;
+/// use hyper::{body::Incoming, service::service_fn};
+/// use hyper_deferred::{Acceptor, deferred};
+///
+/// # fn main() -> std::io::Result<()> {
+/// Acceptor::bind("127.0.0.1:8080")?.run(|| {
+///     let waiting = Rc::new(RefCell::new(Vec::new()));
+///     service_fn(move |_request: Request<Incoming>| {
+///         // Each request parks; every tenth answers them all.
+///         let (responder, deferred) = deferred::<Full<Bytes>>();
+///         waiting.borrow_mut().push(responder);
+///         if waiting.borrow().len() == 10 {
+///             for responder in waiting.take() {
+///                 let _client_gone = responder.send(Response::new("ten are here".into()));
+///             }
+///         }
+///         deferred
+///     })
+/// })
+/// # }
+/// ```
+///
+/// # Compared with a loop around hyper's `serve_connection`
+///
+/// - Failing to accept never ends it. The error of one connection is skipped; when the process has run out of
+///   descriptors or memory, that is logged once for each burst and accepting pauses, for a second at most, while the
+///   connections that are there are served on.
+/// - A shutdown answers the requests that wait instead of cutting them off, and waits for what is active.
+/// - Nagle's algorithm is off, so that a small response leaves at once.
+/// - An error or a panic in a service ends its connection and nothing else.
+///
+/// # Shutdown
+///
+/// After [`ShutdownHandle::shutdown`] the listener is closed first, and then
+///
+/// | a connection that | is |
+/// |---|---|
+/// | is idle: silent so far, or kept alive | closed at once |
+/// | has a parked request: the service's future is pending | answered `503` with `Retry-After: 1`, or the [application's own](Self::shutdown_response) |
+/// | has sent a part of a request's head | awaited, and the request is served |
+/// | streams its response's body | awaited |
+///
+/// Responses then say `connection: close`. What is not done after the [timeout](Self::shutdown_timeout) is closed.
+/// A future that waits for the rest of a request's body is pending too. A parked future is dropped, and a
+/// [`Deferred`](crate::Deferred) in it ends with [`Outcome::ShutDown`](crate::Outcome::ShutDown).
+///
+/// A connection that was upgraded (`101`, or `CONNECT`) belongs to whom it was handed over; it is neither awaited nor
+/// closed.
+///
+/// # What happens on drop
+///
+/// The listener is closed. For the future of [`serve`](Self::serve), see there.
 #[must_use = "an acceptor accepts nothing until it is served"]
 pub struct Acceptor {
     listener: TcpListener,
@@ -53,22 +114,32 @@ pub struct Acceptor {
 }
 
 /// The address of the client, found in the extensions of each request.
+///
+/// ```
+/// # use hyper_deferred::PeerAddr;
+/// fn is_local<B>(request: &http::Request<B>) -> bool {
+///     request.extensions().get::<PeerAddr>().is_some_and(|peer| peer.0.ip().is_loopback())
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PeerAddr(pub SocketAddr);
 
 // ===== impl Acceptor =====
 
 impl Acceptor {
-    /// Listens on the first of `addr` that can be bound. Port 0 asks for any free port.
+    /// Listens on the first of `addr` that can be bound. Port 0 asks for any free port,
+    /// [`local_addr`](Self::local_addr) tells which.
+    ///
+    /// On Unix an address is free as soon as its last server has closed it (`SO_REUSEADDR`).
     ///
     /// # Errors
     ///
-    /// Those of resolving and binding the address.
+    /// Those of resolving the name, and of binding its last address.
     pub fn bind(addr: impl ToSocketAddrs) -> io::Result<Self> {
-        Self::from_std(TcpListener::bind(addr)?)
+        Self::from_std(listener::bind(addr)?)
     }
 
-    /// Takes a listener made elsewhere.
+    /// Takes a listener made elsewhere: with options of its own, or passed on by a service manager.
     ///
     /// # Errors
     ///
@@ -97,7 +168,8 @@ impl Acceptor {
         self.shutdown.clone()
     }
 
-    /// How long a shutdown waits for what is active before it closes the rest. Ten seconds unless set.
+    /// How long a shutdown waits for what is active before it closes the rest. Ten seconds unless set. Zero closes what
+    /// cannot be finished without waiting; parked requests are answered all the same.
     pub fn shutdown_timeout(mut self, after: Duration) -> Self {
         self.shutdown_timeout = after;
         self
@@ -111,11 +183,29 @@ impl Acceptor {
         self
     }
 
-    /// Accepts and serves until the [shutdown handle](Self::shutdown_handle) says stop. Runs inside a [`LocalSet`].
+    /// Accepts and serves until the [shutdown handle](Self::shutdown_handle) says stop, inside a [`LocalSet`] that is
+    /// already there. Returns when every connection has ended.
+    ///
+    /// Each connection is a task of its own on the `LocalSet`, so that this future may be awaited, or spawned with
+    /// [`spawn_local`](tokio::task::spawn_local) beside others.
     ///
     /// # Errors
     ///
-    /// When the listener cannot be registered with the runtime. Errors of connections never end it.
+    /// When the listener cannot be registered with the runtime. Errors of connections never end it; they are logged at
+    /// the level `debug`.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a [`LocalSet`], or when the runtime's IO or timer is not enabled.
+    ///
+    /// # What happens on drop
+    ///
+    /// The listener is closed and the connections end as in a shutdown whose timeout is zero, the next time that the
+    /// `LocalSet` runs: parked requests are answered, all else is closed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Not cancel safe: it cannot be resumed, see above.
     pub async fn serve<S, B>(self, service: S) -> io::Result<()>
     where
         S: Service<Request<Incoming>, Response = Response<B>> + 'static,
@@ -145,11 +235,18 @@ impl Acceptor {
     }
 
     /// Owns a current-thread runtime with a [`LocalSet`] and [serves](Self::serve) in it what `make_service` makes
-    /// there. Returns when shut down.
+    /// there. Blocks the thread, and returns when shut down.
+    ///
+    /// `make_service` runs inside the runtime: it may [spawn](tokio::task::spawn_local) tasks of its own, such as one
+    /// that waits for a signal. They are dropped when this returns.
     ///
     /// # Errors
     ///
     /// When the runtime cannot be built, and those of [`serve`](Self::serve).
+    ///
+    /// # Panics
+    ///
+    /// When called from within a runtime, and when `make_service` panics.
     pub fn run<F, S, B>(self, make_service: F) -> io::Result<()>
     where
         F: FnOnce() -> S,

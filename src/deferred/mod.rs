@@ -27,7 +27,7 @@ mod stream;
 pub use future::Deferred;
 pub use outcome::Outcome;
 pub use responder::Responder;
-pub use stream::{BodySender, SendError, StreamBody};
+pub use stream::{BodySender, SendError, StreamBody, TrySendError};
 
 use futures_channel::oneshot;
 

@@ -2,9 +2,15 @@
 #![allow(dead_code, unused_imports, unreachable_pub, reason = "each test file uses its own part")]
 
 mod client;
+mod logs;
+mod poll;
+#[cfg(feature = "acceptor")]
 mod server;
 
 pub use client::{Client, Head};
+pub use logs::Logs;
+pub use poll::{now_or_never, poll};
+#[cfg(feature = "acceptor")]
 pub use server::{Park, Server, TestBody};
 
 use std::time::Duration;

@@ -143,10 +143,7 @@ fn the_halves_are_small() {
 
 // Compiles only if it holds: the halves go where their body may go, and a responder is shared too.
 #[allow(dead_code, reason = "checked by the compiler")]
-fn halves_are_send<B: Send + 'static>(responder: Responder<B>, deferred: Deferred<B>)
-where
-    B: Default,
-{
+fn halves_are_send<B: Default + Send + 'static>(responder: Responder<B>, deferred: Deferred<B>) {
     fn send<T: Send + 'static>(_: T) {}
     fn sync<T: Sync>(_: &T) {}
     fn unpin<T: Unpin>(_: &T) {}
@@ -156,7 +153,7 @@ where
         let mut responder = responder;
         responder.closed().await;
     });
-    send(async move { deferred.await });
+    send(deferred);
     send(|body: StreamBody| (BoxBody::from(body) as BoxBody<Bytes, BoxError>).boxed_unsync());
     send(|body: StreamBody| UnsyncBoxBody::from(body));
     send(|mut sender: BodySender| async move {

@@ -54,6 +54,18 @@ async fn an_answer_at_the_same_instant_wins_if_it_was_first() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_answer_while_the_timeout_makes_its_reply_comes_back() {
+    let (responder, deferred) = deferred::<Body>();
+    let (late, sent) = mpsc::channel();
+    let deferred = deferred.timeout(AFTER, move || {
+        late.send(responder.send(Response::new("late")).map_err(Response::into_body)).unwrap();
+        no_content()
+    });
+    assert_eq!(deferred.await.unwrap().into_body(), "timeout");
+    assert_eq!(sent.try_recv(), Ok(Err("late")));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_answer_before_the_time_is_up_leaves_the_timeout_unused() {
     let (responder, deferred) = deferred::<Body>();
     let mut deferred = deferred.timeout(AFTER, || unreachable!("the answer came first"));

@@ -158,8 +158,10 @@ impl BodySender {
         }
     }
 
-    /// Breaks the body off: after the frames that wait, the client sees an incomplete response, and the connection ends
-    /// with `error`.
+    /// Breaks the body off: the client sees an incomplete response, and the connection ends with `error`.
+    ///
+    /// The body gives the frames that wait before it gives the error. hyper (1.12) then closes the connection without
+    /// writing what is still in its buffer, so that the last of them may not arrive.
     pub fn abort(self, error: impl Into<BoxError>) {
         let Self { frames, abort } = self;
         // It fails when the client has gone, and then there is nobody to see it.

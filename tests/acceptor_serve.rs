@@ -8,7 +8,6 @@ use std::cell::Cell;
 use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::rc::Rc;
-use std::time::Duration;
 
 use axum::Extension;
 use bytes::Bytes;
@@ -28,18 +27,12 @@ async fn path_and_peer(request: Request<Incoming>) -> TextResponse {
     Ok(Response::new(format!("{} {peer}", request.uri().path()).into()))
 }
 
-fn text(client: &mut Client, path: &str) -> String {
-    let (head, body) = client.round_trip(path);
-    assert_eq!(head.status, 200);
-    String::from_utf8(body).unwrap()
-}
-
 /// Asserts that a server answers with [`path_and_peer`].
 fn assert_served(addr: SocketAddr) {
     let mut client = Client::connect(addr);
     let peer = client.local_addr();
-    assert_eq!(text(&mut client, "/a"), format!("/a {peer}"));
-    assert_eq!(text(&mut client, "/b"), format!("/b {peer}"), "the connection is kept alive");
+    assert_eq!(client.text("/a"), format!("/a {peer}"));
+    assert_eq!(client.text("/b"), format!("/b {peer}"), "the connection is kept alive");
 }
 
 #[test]
@@ -77,7 +70,7 @@ fn an_address_can_be_bound_again_at_once() {
     let server = Server::run(Acceptor::bind("127.0.0.1:0").unwrap(), || service_fn(path_and_peer));
     let addr = server.addr;
     let mut client = Client::connect(addr);
-    text(&mut client, "/");
+    client.text("/");
     // The server closes first, so that its end of the connection lingers in TIME_WAIT.
     server.handle.shutdown();
     server.join();
@@ -198,8 +191,8 @@ fn an_axum_router_is_served_and_may_park() {
         TowerToHyperService::new(router)
     });
     let mut client = Client::connect(server.addr);
-    assert_eq!(text(&mut client, "/peer"), client.local_addr().to_string());
-    assert_eq!(text(&mut client, "/park"), "later");
+    assert_eq!(client.text("/peer"), client.local_addr().to_string());
+    assert_eq!(client.text("/park"), "later");
     assert_eq!(client.round_trip("/elsewhere").0.status, 404);
     server.handle.shutdown();
     server.join();
@@ -217,17 +210,17 @@ fn an_error_or_a_panic_of_a_service_ends_its_connection_alone() {
         })
     });
     let mut other = Client::connect(server.addr);
-    assert_eq!(text(&mut other, "/"), "well");
+    assert_eq!(other.text("/"), "well");
     for path in ["/error", "/panic"] {
         let mut client = Client::connect(server.addr);
         client.get(path);
         assert_eq!(client.read_to_end(), b"");
-        assert_eq!(text(&mut other, "/"), "well");
+        assert_eq!(other.text("/"), "well");
     }
     let mut garbage = Client::connect(server.addr);
     garbage.write("\0\0\0\0\r\n\r\n");
     assert_eq!(garbage.read_head().status, 400);
-    assert_eq!(text(&mut other, "/"), "well");
+    assert_eq!(other.text("/"), "well");
     // Those that ended are not waited for.
     server.handle.shutdown();
     server.join();
@@ -238,8 +231,7 @@ fn clients_that_are_gone_before_they_are_accepted_are_skipped() {
     let acceptor = Acceptor::bind("127.0.0.1:0").unwrap();
     let addr = acceptor.local_addr().unwrap();
     for _ in 0..20 {
-        let client = socket2::Socket::from(TcpStream::connect(addr).unwrap());
-        client.set_linger(Some(Duration::ZERO)).unwrap();
+        Client::connect(addr).reset();
     }
     let server = Server::run(acceptor, || service_fn(path_and_peer));
     assert_served(addr);

@@ -43,6 +43,13 @@ impl Client {
         (head, body)
     }
 
+    /// The body of a `200`.
+    pub fn text(&mut self, path: &str) -> String {
+        let (head, body) = self.round_trip(path);
+        assert_eq!(head.status, 200);
+        String::from_utf8(body).unwrap()
+    }
+
     pub fn read_line(&mut self) -> String {
         let mut line = String::new();
         self.stream.read_line(&mut line).unwrap();
@@ -83,6 +90,12 @@ impl Client {
         let mut rest = Vec::new();
         self.stream.read_to_end(&mut rest).unwrap();
         rest
+    }
+
+    /// Hangs up with a reset: what is in flight is dropped.
+    pub fn reset(self) {
+        let stream = self.stream.into_inner();
+        socket2::SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO)).unwrap();
     }
 
     /// The server closes or resets the connection.

@@ -20,14 +20,14 @@
 //! | [`Deferred`], after the answer was accepted | the response goes to [`on_undelivered`](Deferred::on_undelivered) |
 
 mod future;
-mod outcome;
+pub(crate) mod outcome;
 mod responder;
 mod stream;
 
 pub use future::Deferred;
 pub use outcome::Outcome;
 pub use responder::Responder;
-pub use stream::{BodySender, SendError, StreamBody};
+pub use stream::{BodySender, SendError, StreamBody, TrySendError};
 
 use futures_channel::oneshot;
 

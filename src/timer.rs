@@ -1,30 +1,122 @@
 //! One deadline for a waiting future. Kept apart so that who waits never names the clock it waits on.
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::OnceLock;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
 
 /// A point in time that wakes the task which polls it.
 ///
-/// Nothing is registered before the first poll, so that building one costs no more than reading the clock.
-pub(crate) struct Alarm {
-    // `None` is so far away that the clock cannot express it: never.
-    deadline: Option<Instant>,
-    sleep: Option<Pin<Box<Sleep>>>,
+/// It is eight bytes: microseconds since the process first asked. Whoever polls it provides the room for a timer, if
+/// one is needed: an acceptor has one for all of its requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Alarm(i64);
+
+/// The room that an [`Alarm`] may need.
+pub(crate) type AlarmSleep = Option<Pin<Box<Sleep>>>;
+
+/// A poll by someone who has a timer for many.
+struct Hosted {
+    waker: Waker,
+    next: Option<Alarm>,
 }
 
+thread_local! {
+    static HOSTED: RefCell<Option<Hosted>> = const { RefCell::new(None) };
+}
+
+// ===== impl Alarm =====
+
 impl Alarm {
+    /// So far away that the clock cannot express it.
+    pub(crate) const NEVER: Self = Self(i64::MAX);
+
     /// An alarm `after` from now.
     pub(crate) fn after(after: Duration) -> Self {
-        Self { deadline: Instant::now().checked_add(after), sleep: None }
+        Instant::now().checked_add(after).map_or(Self::NEVER, Self::at)
+    }
+
+    /// An alarm at `instant`.
+    pub(crate) fn at(instant: Instant) -> Self {
+        let origin = origin();
+        // Rounded up: an alarm is never early.
+        let micros = match instant.checked_duration_since(origin) {
+            Some(after) => i64::try_from(after.as_nanos().div_ceil(1000)).unwrap_or(i64::MAX),
+            // A paused clock may stand before the origin.
+            None => -i64::try_from(origin.duration_since(instant).as_micros()).unwrap_or(i64::MAX),
+        };
+        Self(micros)
+    }
+
+    /// When it is, if that can be expressed.
+    pub(crate) fn instant(self) -> Option<Instant> {
+        let micros = Duration::from_micros(self.0.unsigned_abs());
+        match self {
+            Self::NEVER => None,
+            Self(0..) => origin().checked_add(micros),
+            Self(..0) => origin().checked_sub(micros),
+        }
+    }
+
+    /// An alarm that many microseconds after the origin.
+    #[cfg_attr(not(feature = "acceptor"), allow(dead_code, reason = "only an acceptor counts"))]
+    pub(crate) fn from_micros(micros: i64) -> Self {
+        Self(micros)
+    }
+
+    /// Microseconds since the origin.
+    #[cfg_attr(not(feature = "acceptor"), allow(dead_code, reason = "only an acceptor counts"))]
+    pub(crate) fn micros(self) -> i64 {
+        self.0
+    }
+
+    /// Whether the host of this poll, if there is one, will wake its waker for the alarm. Otherwise the caller needs a
+    /// [sleep](Self::poll_sleep).
+    ///
+    /// A future that polls its parts with wakers of their own is not understood by a host, which knows of one waker.
+    pub(crate) fn poll_hosted(self, cx: &Context<'_>) -> Option<Poll<()>> {
+        HOSTED.with_borrow_mut(|hosted| {
+            let hosted = hosted.as_mut().filter(|hosted| hosted.waker.will_wake(cx.waker()))?;
+            if Self::at(Instant::now()).0 >= self.0 {
+                return Some(Poll::Ready(()));
+            }
+            if hosted.next.is_none_or(|next| self.0 < next.0) {
+                hosted.next = Some(self);
+            }
+            Some(Poll::Pending)
+        })
     }
 
     /// Ready once the deadline has passed. Panics outside of a tokio runtime that has its timer enabled.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(deadline) = self.deadline else { return Poll::Pending };
-        self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline))).as_mut().poll(cx)
+    pub(crate) fn poll_sleep(self, sleep: &mut AlarmSleep, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(instant) = self.instant() else { return Poll::Pending };
+        sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(instant))).as_mut().poll(cx)
     }
+}
+
+/// The first moment that was asked for.
+fn origin() -> Instant {
+    static ORIGIN: OnceLock<std::time::Instant> = OnceLock::new();
+    Instant::from_std(*ORIGIN.get_or_init(std::time::Instant::now))
+}
+
+/// Polls on behalf of `waker`: alarms inside register with the caller, who gets the next one of them and must poll
+/// again when it is due.
+#[cfg_attr(not(feature = "acceptor"), allow(dead_code, reason = "only an acceptor hosts"))]
+pub(crate) fn host<R>(waker: &Waker, poll: impl FnOnce() -> R) -> (R, Option<Alarm>) {
+    struct Restore(Option<Hosted>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            HOSTED.set(self.0.take());
+        }
+    }
+    let restore = Restore(HOSTED.replace(Some(Hosted { waker: waker.clone(), next: None })));
+    let polled = poll();
+    let next = HOSTED.with_borrow(|hosted| hosted.as_ref().and_then(|hosted| hosted.next));
+    drop(restore);
+    (polled, next)
 }

@@ -1,11 +1,10 @@
-//! Binding; and accepting, come what may: an error of one connection is skipped, and one of the process is waited out.
+//! Binding; and what to do when accepting fails: an error of one connection is skipped, one of the process waited out.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
 /// How many connections the kernel keeps that wait to be accepted. When a server comes back all its clients come at once,
@@ -21,58 +20,43 @@ const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// let one in now and then, and each would begin another burst.
 const BURST_GAP: Duration = Duration::from_secs(10);
 
-/// Accepts connections and remembers how that went.
-pub(super) struct Listener {
-    socket: TcpListener,
-    backoff: Duration,
+/// How long to wait after an error that the next attempt would most likely meet again: `EMFILE`, `ENFILE`, `ENOBUFS`,
+/// `ENOMEM`.
+///
+/// The connection stays in the queue meanwhile and the error is there at once, so that trying again without a pause would
+/// keep the thread busy with nothing.
+pub(super) struct Backoff {
+    pause: Duration,
     last_failure: Option<Instant>,
 }
 
-// ===== impl Listener =====
+// ===== impl Backoff =====
 
-impl Listener {
-    pub(super) fn new(socket: TcpListener) -> Self {
-        Self { socket, backoff: BACKOFF_MIN, last_failure: None }
+impl Default for Backoff {
+    fn default() -> Self {
+        Self { pause: BACKOFF_MIN, last_failure: None }
+    }
+}
+
+impl Backoff {
+    /// A connection has been accepted.
+    pub(super) fn succeeded(&mut self) {
+        self.pause = BACKOFF_MIN;
     }
 
-    /// The next connection. Its bytes go out as they are written: Nagle's algorithm is off.
-    ///
-    /// Cancel safe: a connection that was not returned is still in the queue.
-    pub(super) async fn accept(&mut self) -> (TcpStream, SocketAddr) {
-        loop {
-            match self.socket.accept().await {
-                Ok((stream, peer)) => {
-                    self.backoff = BACKOFF_MIN;
-                    match stream.set_nodelay(true) {
-                        Ok(()) => return (stream, peer),
-                        // The client may have reset the connection by now, which is no reason to serve it.
-                        Err(error) => tracing::debug!(%peer, %error, "a connection was gone when it was accepted"),
-                    }
-                }
-                Err(error) if is_connection_error(&error) => {
-                    tracing::debug!(%error, "a connection was gone before it was accepted");
-                }
-                Err(error) => self.back_off(&error).await,
-            }
-        }
-    }
-
-    /// Waits after an error that the next attempt would most likely meet again: `EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`.
-    ///
-    /// The connection stays in the queue meanwhile and the error is there at once, so that trying again without a pause
-    /// would keep the thread busy with nothing.
-    async fn back_off(&mut self, error: &io::Error) {
+    /// None could be. Logs the first of a burst, and tells how long to wait.
+    pub(super) fn failed(&mut self, error: &io::Error) -> Duration {
         let now = Instant::now();
         let in_burst = self.last_failure.is_some_and(|last| now.duration_since(last) < BURST_GAP);
         self.last_failure = Some(now);
         if in_burst {
-            tracing::debug!(%error, pause = ?self.backoff, "still cannot accept connections");
+            tracing::debug!(%error, pause = ?self.pause, "still cannot accept connections");
         } else {
             tracing::error!(%error, "cannot accept connections, those that are there are served on");
         }
-        let pause = self.backoff;
-        self.backoff = (pause * 2).min(BACKOFF_MAX);
-        tokio::time::sleep(pause).await;
+        let pause = self.pause;
+        self.pause = (pause * 2).min(BACKOFF_MAX);
+        pause
     }
 }
 
@@ -103,7 +87,7 @@ fn listen(addr: SocketAddr) -> io::Result<std::net::TcpListener> {
 
 /// Whether the error is that of the one connection which would have been accepted. Linux passes on the network errors
 /// that are already pending on it (accept(2), "Error handling").
-fn is_connection_error(error: &io::Error) -> bool {
+pub(super) fn is_connection_error(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionRefused

@@ -35,6 +35,7 @@ pub(super) struct Drain {
 }
 
 /// A connection's end. It is counted by being held.
+#[derive(Clone)]
 pub(super) struct Stop {
     phase: watch::Receiver<Phase>,
 }
@@ -72,6 +73,16 @@ impl Drain {
     /// What a new connection holds.
     pub(super) fn stop(&self) -> Stop {
         Stop { phase: self.phase.subscribe() }
+    }
+
+    /// Tells every connection to finish.
+    pub(super) fn begin(&self) {
+        self.phase.send_replace(Phase::Draining);
+    }
+
+    /// Tells every connection to close, whatever it does.
+    pub(super) fn close(&self) {
+        self.phase.send_replace(Phase::Closing);
     }
 
     /// Tells every connection to finish, for `timeout` at most, and waits until the last one has.

@@ -12,7 +12,7 @@ use http::{Response, StatusCode};
 
 use super::Outcome;
 use super::outcome::drop_cause;
-use crate::timer::Alarm;
+use crate::timer::{Alarm, AlarmSleep};
 
 type Reply<B> = Box<dyn FnOnce() -> Response<B> + Send>;
 type CompletionHook = Box<dyn FnOnce(Outcome) + Send>;
@@ -61,19 +61,17 @@ type CompletionHook = Box<dyn FnOnce(Outcome) + Send>;
 /// enabled.
 #[must_use = "futures do nothing unless polled"]
 pub struct Deferred<B> {
-    reply: oneshot::Receiver<Box<Response<B>>>,
-    ended: bool,
-    timeout: Option<Timeout<B>>,
-    hooks: Option<Box<Hooks<B>>>,
-}
-
-struct Timeout<B> {
+    // `None` once the request has ended.
+    reply: Option<oneshot::Receiver<Box<Response<B>>>>,
+    timeout: Option<Reply<B>>,
     alarm: Alarm,
-    reply: Reply<B>,
+    extra: Option<Box<Extra<B>>>,
 }
 
-/// What an application asked to be told or to decide. Boxed in one piece: most requests have none.
-struct Hooks<B> {
+/// What most requests do not have, boxed in one piece: what an application asked to be told or to decide, and a timer
+/// of its own where no acceptor has one for it.
+struct Extra<B> {
+    sleep: AlarmSleep,
     or_else: Option<Reply<B>>,
     on_undelivered: Option<Box<dyn FnOnce(Response<B>) + Send>>,
     on_complete: Vec<CompletionHook>,
@@ -90,7 +88,7 @@ struct Completion {
 
 impl<B> Deferred<B> {
     pub(super) fn new(reply: oneshot::Receiver<Box<Response<B>>>) -> Self {
-        Self { reply, ended: false, timeout: None, hooks: None }
+        Self { reply: Some(reply), timeout: None, alarm: Alarm::NEVER, extra: None }
     }
 
     /// Answers with `reply` when `after` has passed, counted from this call, and nobody else has answered.
@@ -98,7 +96,11 @@ impl<B> Deferred<B> {
     /// A [`send`](super::Responder::send) at the same instant either wins or gets its response back; never both,
     /// never neither. A second call replaces the first.
     pub fn timeout(mut self, after: Duration, reply: impl FnOnce() -> Response<B> + Send + 'static) -> Self {
-        self.timeout = Some(Timeout { alarm: Alarm::after(after), reply: Box::new(reply) });
+        self.timeout = Some(Box::new(reply));
+        self.alarm = Alarm::after(after);
+        if let Some(extra) = &mut self.extra {
+            extra.sleep = None;
+        }
         self
     }
 
@@ -106,7 +108,7 @@ impl<B> Deferred<B> {
     ///
     /// Without this the answer is `503 Service Unavailable` with an empty body. A second call replaces the first.
     pub fn or_else(mut self, reply: impl FnOnce() -> Response<B> + Send + 'static) -> Self {
-        self.hooks().or_else = Some(Box::new(reply));
+        self.extra().or_else = Some(Box::new(reply));
         self
     }
 
@@ -116,7 +118,7 @@ impl<B> Deferred<B> {
     /// [`timeout`](Self::timeout) or [`or_else`](Self::or_else) has been made: it must be quick. It should not panic:
     /// that goes on to whoever polls or drops the future, after the other hooks have run.
     pub fn on_complete(mut self, hook: impl FnOnce(Outcome) + Send + 'static) -> Self {
-        self.hooks().on_complete.push(Box::new(hook));
+        self.extra().on_complete.push(Box::new(hook));
         self
     }
 
@@ -126,40 +128,62 @@ impl<B> Deferred<B> {
     /// It runs inside the future's drop, before the hooks of [`on_complete`](Self::on_complete), which are told why: it
     /// must be quick and should not panic. A second call replaces the first.
     pub fn on_undelivered(mut self, hook: impl FnOnce(Response<B>) + Send + 'static) -> Self {
-        self.hooks().on_undelivered = Some(Box::new(hook));
+        self.extra().on_undelivered = Some(Box::new(hook));
         self
     }
 
-    fn hooks(&mut self) -> &mut Hooks<B> {
-        self.hooks
-            .get_or_insert_with(|| Box::new(Hooks { or_else: None, on_undelivered: None, on_complete: Vec::new() }))
+    fn extra(&mut self) -> &mut Extra<B> {
+        self.extra.get_or_insert_with(|| {
+            Box::new(Extra { sleep: None, or_else: None, on_undelivered: None, on_complete: Vec::new() })
+        })
     }
 
     /// The one place where a request ends. The hooks run when what it returns is dropped.
     fn end(&mut self, outcome: Outcome) -> Completion {
-        self.ended = true;
+        self.reply = None;
         self.timeout = None;
-        let hooks = self.hooks.take().map(|hooks| hooks.on_complete).unwrap_or_default();
+        let hooks = self.extra.take().map(|extra| extra.on_complete).unwrap_or_default();
         Completion { outcome, hooks: hooks.into_iter() }
     }
 
+    /// Settles the race with the sender: a later `send` fails, and an earlier one has left its response here.
+    fn close(&mut self) -> Option<Response<B>> {
+        let reply = self.reply.as_mut()?;
+        reply.close();
+        reply.try_recv().ok().flatten().map(|response| *response)
+    }
+
+    fn poll_alarm(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.timeout.is_none() {
+            return Poll::Pending;
+        }
+        let alarm = self.alarm;
+        match alarm.poll_hosted(cx) {
+            Some(polled) => {
+                if let Some(extra) = &mut self.extra {
+                    extra.sleep = None;
+                }
+                polled
+            }
+            None => alarm.poll_sleep(&mut self.extra().sleep, cx),
+        }
+    }
+
     /// Answers with the timeout's reply, unless an answer came first.
-    fn expire(&mut self, timeout: Timeout<B>) -> Response<B> {
-        // Closing first settles the race: a later `send` fails, and an earlier one has left its response here.
-        self.reply.close();
-        if let Ok(Some(response)) = self.reply.try_recv() {
+    fn expire(&mut self, timeout: Reply<B>) -> Response<B> {
+        if let Some(response) = self.close() {
             self.end(Outcome::Answered);
-            return *response;
+            return response;
         }
         let _completion = self.end(Outcome::TimedOut);
-        (timeout.reply)()
+        timeout()
     }
 
     fn abandoned(&mut self) -> Response<B>
     where
         B: Default,
     {
-        let or_else = self.hooks.as_mut().and_then(|hooks| hooks.or_else.take());
+        let or_else = self.extra.as_mut().and_then(|extra| extra.or_else.take());
         let _completion = self.end(Outcome::Abandoned);
         if let Some(reply) = or_else {
             return reply();
@@ -176,8 +200,8 @@ impl<B: Default> Future for Deferred<B> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        assert!(!this.ended, "`Deferred` polled after it was ready");
-        match Pin::new(&mut this.reply).poll(cx) {
+        let reply = this.reply.as_mut().expect("a `Deferred` must not be polled after it was ready");
+        match Pin::new(reply).poll(cx) {
             Poll::Ready(Ok(response)) => {
                 this.end(Outcome::Answered);
                 return Poll::Ready(Ok(*response));
@@ -185,16 +209,9 @@ impl<B: Default> Future for Deferred<B> {
             Poll::Ready(Err(oneshot::Canceled)) => return Poll::Ready(Ok(this.abandoned())),
             Poll::Pending => {}
         }
-        match this.timeout.take() {
-            Some(mut timeout) => match timeout.alarm.poll(cx) {
-                Poll::Ready(()) => Poll::Ready(Ok(this.expire(timeout))),
-                Poll::Pending => {
-                    this.timeout = Some(timeout);
-                    Poll::Pending
-                }
-            },
-            None => Poll::Pending,
-        }
+        std::task::ready!(this.poll_alarm(cx));
+        let timeout = this.timeout.take().expect("only a request with a timeout has an alarm that rings");
+        Poll::Ready(Ok(this.expire(timeout)))
     }
 }
 
@@ -203,22 +220,21 @@ impl<B> Unpin for Deferred<B> {}
 
 impl<B> Drop for Deferred<B> {
     fn drop(&mut self) {
-        if self.ended {
+        if self.reply.is_none() {
             return;
         }
-        self.reply.close();
-        let response = self.reply.try_recv().ok().flatten();
-        let on_undelivered = self.hooks.as_mut().and_then(|hooks| hooks.on_undelivered.take());
+        let response = self.close();
+        let on_undelivered = self.extra.as_mut().and_then(|extra| extra.on_undelivered.take());
         let _completion = self.end(drop_cause());
         if let (Some(response), Some(hook)) = (response, on_undelivered) {
-            hook(*response);
+            hook(response);
         }
     }
 }
 
 impl<B> fmt::Debug for Deferred<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Deferred").field("ended", &self.ended).finish_non_exhaustive()
+        f.debug_struct("Deferred").field("ended", &self.reply.is_none()).finish_non_exhaustive()
     }
 }
 

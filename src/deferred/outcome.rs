@@ -17,6 +17,8 @@ pub enum Outcome {
     ClientGone,
     /// The server is shutting down and answered in the service's stead.
     ShutDown,
+    /// The server holds as many parked requests as it may and answered in the service's stead.
+    Refused,
 }
 
 impl fmt::Display for Outcome {
@@ -27,6 +29,7 @@ impl fmt::Display for Outcome {
             Self::Abandoned => "abandoned",
             Self::ClientGone => "client gone",
             Self::ShutDown => "shut down",
+            Self::Refused => "refused",
         })
     }
 }

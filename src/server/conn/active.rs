@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use http::Response;
 use hyper::body::Incoming;
 use hyper::rt::{Read, Write};
 use hyper::server::conn::http1;
@@ -187,6 +188,26 @@ where
     /// Whether everything that was read from the client is known to be used and the IO known to be blocked.
     pub(crate) fn read_blocked(&self) -> bool {
         self.flags.has(Flag::ReadBlocked)
+    }
+
+    /// Whether a request waits for its service.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.flags.has(Flag::Waiting)
+    }
+
+    /// Whether a request has asked for an upgrade since hyper was built: the IO may be someone else's by now.
+    pub(crate) fn upgrade_asked(&self) -> bool {
+        self.flags.has(Flag::UpgradeAsked)
+    }
+
+    /// Whether a graceful shutdown has begun.
+    pub(crate) fn is_last(&self) -> bool {
+        self.notes.last
+    }
+
+    /// Answers a waiting request in the service's stead. Its future is dropped here.
+    pub(crate) fn answer(&mut self, response: Response<S::ResBody>) {
+        self.slot.answer(response);
     }
 
     pub(crate) fn graceful_shutdown(&mut self) {

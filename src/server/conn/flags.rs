@@ -63,6 +63,8 @@ pub(crate) enum Flag {
     PlainFraming = 1 << 13,
     /// It is unknown whether hyper will keep the connection after this request.
     Ambiguous = 1 << 14,
+    /// A request has asked for an upgrade, whatever came of it.
+    UpgradeAsked = 1 << 15,
 }
 
 /// The facts of one connection. Written by its own task alone, so that plain loads and stores are enough.
@@ -104,6 +106,9 @@ impl Flags {
         self.set(Flag::Called);
         self.set(Flag::Waiting);
         self.put(Flag::Upgrade, upgrade);
+        if upgrade {
+            self.set(Flag::UpgradeAsked);
+        }
         self.put(Flag::Body, body);
         self.put(Flag::Ambiguous, ambiguous);
     }

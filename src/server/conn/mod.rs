@@ -9,14 +9,14 @@ pub mod http2 {
     pub use hyper::server::conn::http2::{Builder, Connection};
 }
 
-mod active;
-mod body;
-mod connection;
-mod deadline;
-mod dormant;
-mod flags;
-mod head;
-mod io;
-mod rehome;
-mod service;
-mod settings;
+pub(crate) mod active;
+pub(crate) mod body;
+pub(crate) mod connection;
+pub(crate) mod deadline;
+pub(crate) mod dormant;
+pub(crate) mod flags;
+pub(crate) mod head;
+pub(crate) mod io;
+pub(crate) mod rehome;
+pub(crate) mod service;
+pub(crate) mod settings;

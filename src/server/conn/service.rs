@@ -68,6 +68,13 @@ impl<F, B> Slot<F, B> {
         *self.head.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Puts a response in the place of the future that is waited for.
+    pub(crate) fn answer(&self, response: Response<B>) {
+        let future = std::mem::replace(&mut *self.reply(), Reply::Ready(Ok(response)));
+        // Not under the lock: who knows what its drop does.
+        drop(future);
+    }
+
     /// Takes the reply; hyper's future then waits for ever.
     pub(crate) fn take(&self) -> Reply<F, B> {
         std::mem::replace(&mut *self.reply(), Reply::Never)
@@ -144,8 +151,9 @@ where
             Reply::None | Reply::Never => return Poll::Pending,
         };
         // The future is done with; what it holds is dropped before its response is written, as hyper does it.
-        *reply = Reply::None;
+        let done = std::mem::replace(&mut *reply, Reply::None);
         drop(reply);
+        drop(done);
         self.flags.answered();
         Poll::Ready(output.map(|response| response.map(|body| ResBody::new(body, self.flags.clone()))))
     }

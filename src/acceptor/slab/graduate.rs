@@ -1,0 +1,183 @@
+//! A connection that has to wait on IO, in a task of its own.
+//!
+//! Half a body, a full send buffer, a response that streams: hyper stays alive, and tokio watches the socket. When the
+//! connection is dormant again it goes back to the slab.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future as _, poll_fn};
+use std::os::fd::RawFd;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use mio::Registry;
+use mio::unix::SourceFd;
+
+use super::super::ShutdownResponse;
+use super::super::service::own;
+use super::super::shutdown::Stop;
+use super::{Active, App, Dormant};
+use crate::deferred::Outcome;
+use crate::deferred::outcome::drop_because;
+use crate::server::conn::connection::to_end;
+use crate::server::conn::deadline::Deadline;
+use crate::server::conn::io::End;
+use crate::server::conn::settings::Settings;
+
+/// Where connections come back to.
+pub(super) struct Home<S: App> {
+    returned: RefCell<Vec<Returned<S>>>,
+    worker: RefCell<Option<Waker>>,
+    closed: Cell<bool>,
+    registry: Registry,
+}
+
+/// A connection that has come back, or a place whose connection has ended.
+pub(super) struct Returned<S: App> {
+    pub(super) key: u32,
+    pub(super) connection: Option<Back<S>>,
+}
+
+/// What a task gives back.
+pub(super) struct Back<S: App> {
+    pub(super) dormant: Dormant<S>,
+    /// The client has gone.
+    pub(super) end: Option<End>,
+}
+
+/// What a connection takes along.
+pub(super) struct Luggage {
+    pub(super) stop: Stop,
+    pub(super) shutdown_response: ShutdownResponse,
+    pub(super) settings: Arc<Settings>,
+    /// For the rest of a head that is too large to be kept as bytes.
+    pub(super) head_deadline: Deadline,
+    /// The socket's.
+    pub(super) descriptor: RawFd,
+}
+
+/// The promise that a place in the slab is given back, whatever becomes of the task.
+struct Place<S: App> {
+    home: Rc<Home<S>>,
+    key: u32,
+    connection: Option<Back<S>>,
+}
+
+// ===== impl Home =====
+
+impl<S: App> Home<S> {
+    pub(super) fn new(registry: Registry) -> Self {
+        Self { returned: RefCell::default(), worker: RefCell::default(), closed: Cell::new(false), registry }
+    }
+
+    /// The worker's poll shall not watch a socket that has been upgraded and is someone else's now. It may be closed
+    /// already: then it is not watched, and the error says so.
+    pub(super) fn deregister(&self, descriptor: RawFd) {
+        let _ = self.registry.deregister(&mut SourceFd(&descriptor));
+    }
+
+    /// Takes all who have come back; when that is nobody, `waker` is woken by the next.
+    pub(super) fn take(&self, waker: &Waker) -> Vec<Returned<S>> {
+        let returned = self.returned.take();
+        if returned.is_empty() {
+            self.worker.replace(Some(waker.clone()));
+        }
+        returned
+    }
+
+    /// The worker has gone: who comes back is dropped.
+    pub(super) fn close(&self) {
+        self.closed.set(true);
+        drop(self.returned.take());
+    }
+}
+
+// ===== impl Place =====
+
+impl<S: App> Drop for Place<S> {
+    fn drop(&mut self) {
+        let returned = Returned { key: self.key, connection: self.connection.take() };
+        if self.home.closed.get() {
+            return;
+        }
+        self.home.returned.borrow_mut().push(returned);
+        let worker = self.home.worker.take();
+        if let Some(worker) = worker {
+            worker.wake();
+        }
+    }
+}
+
+// ===== helpers =====
+
+/// Drives a connection until it is dormant again, or at its end.
+pub(super) async fn drive<S: App>(mut active: Box<Active<S>>, key: u32, home: Rc<Home<S>>, mut luggage: Luggage) {
+    let mut place = Place { home, key, connection: None };
+    let mut stop = luggage.stop.clone();
+    let mut draining = pin!(luggage.stop.draining());
+    let mut closing = pin!(stop.closing());
+    let mut drained = false;
+    let left = poll_fn(|cx| {
+        if !drained {
+            drained = draining.as_mut().poll(cx).is_ready();
+        }
+        let polled = poll_once(&mut active, drained.then_some(&luggage.shutdown_response), cx);
+        if polled.is_ready() {
+            return polled;
+        }
+        if active.is_reading_large_head() && luggage.head_deadline.poll(&*luggage.settings.timer, cx).is_ready() {
+            return Poll::Ready(Left::Ended);
+        }
+        closing.as_mut().poll(cx).map(|()| Left::Ended)
+    })
+    .await;
+    let end = match left {
+        Left::Ended => {
+            if active.upgrade_asked() {
+                place.home.deregister(luggage.descriptor);
+            }
+            return;
+        }
+        Left::Rests => None,
+        Left::PeerGone => Some(End::Eof),
+    };
+    if let Some((dormant, met)) = active.into_dormant() {
+        place.connection = Some(Back { dormant, end: met.or(end) });
+    }
+}
+
+/// Why a connection needs its task no more.
+enum Left {
+    Ended,
+    Rests,
+    PeerGone,
+}
+
+fn poll_once<S: App>(
+    active: &mut Active<S>,
+    shutdown_response: Option<&ShutdownResponse>,
+    cx: &mut Context<'_>,
+) -> Poll<Left> {
+    loop {
+        if let Poll::Ready(result) = active.poll(cx, to_end) {
+            if let Err(error) = result {
+                tracing::debug!(%error, "a connection ended with an error");
+            }
+            return Poll::Ready(Left::Ended);
+        }
+        if active.peer_gone() {
+            return Poll::Ready(Left::PeerGone);
+        }
+        match shutdown_response {
+            // hyper would close a kept-alive connection in the middle of a head; here the request is awaited.
+            Some(response) if active.is_waiting() => {
+                active.graceful_shutdown();
+                drop_because(Outcome::ShutDown, || active.answer(own(response())));
+            }
+            Some(_) if !active.is_last() && !active.is_reading_large_head() => active.graceful_shutdown(),
+            _ if active.rest().is_some() => return Poll::Ready(Left::Rests),
+            _ => return Poll::Pending,
+        }
+    }
+}

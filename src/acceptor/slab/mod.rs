@@ -1,0 +1,63 @@
+//! Everyone who waits, in one slab, served in place.
+//!
+//! | file | concept |
+//! |---|---|
+//! | `worker.rs` | the loop: accepts, events, wakes and deadlines in slices |
+//! | `serve.rs` | one connection in place: hyper built, driven, and put away again |
+//! | `graduate.rs` | a connection that has to wait on IO, in a task of its own |
+//! | `entries.rs` | the slab |
+//! | `ready.rs` | wakes, from any thread |
+//! | `wheel.rs` | deadlines |
+//! | `stream.rs` | the socket, in place or in a task |
+//! | `accept.rs` | the listening socket |
+
+mod accept;
+mod entries;
+mod graduate;
+mod ready;
+mod serve;
+mod stream;
+mod wheel;
+mod worker;
+
+pub(super) use worker::serve;
+
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::service::Service;
+
+use super::reply::Reply;
+use super::service::{Guarded, Served};
+use crate::BoxError;
+use crate::server::conn::{active, dormant};
+use entries::Peer;
+use stream::Stream;
+
+/// A service that an acceptor serves, with all that it needs of one.
+pub(super) trait App:
+    Service<Request<Incoming>, Response = Response<<Self as App>::Body>, Error: Into<BoxError>> + 'static
+{
+    type Body: Body<Error: Into<BoxError>> + 'static;
+}
+
+impl<S, B> App for S
+where
+    S: Service<Request<Incoming>, Response = Response<B>> + 'static,
+    S::Error: Into<BoxError>,
+    B: Body + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Body = B;
+}
+
+/// The service as the slab's connections have it.
+type Client<S> = Served<S, Peer>;
+/// The future of a request.
+type Answer<S> = Guarded<<S as Service<Request<Incoming>>>::Future>;
+/// A connection that waits, with all that hyper is rebuilt from.
+type Dormant<S> = dormant::Dormant<Stream, Client<S>>;
+/// A connection with a live hyper.
+type Active<S> = active::Active<Stream, Client<S>, active::Upgradeable<Stream, Client<S>>>;
+/// What wakes one from the other.
+type Wake<S> = dormant::Wake<Reply<<S as App>::Body>>;

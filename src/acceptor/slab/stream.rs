@@ -1,0 +1,187 @@
+//! A client's socket, which needs a reactor only while it is in a task of its own.
+
+use std::cell::{Cell, RefCell};
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsRawFd, RawFd};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use hyper::rt::{Read, ReadBufCursor, Write};
+use socket2::Socket;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// How much is read at once: as much as hyper's first buffer has room for.
+const READ_BYTES_MAX: usize = 8192;
+
+/// A non-blocking TCP or Unix socket.
+///
+/// In place it does what it can at once, and otherwise says so: the worker has it in a poll of its own. Anywhere else,
+/// in a task that it has graduated to or in the hands of who has upgraded it, it registers with tokio when it first has
+/// to wait.
+#[derive(Debug)]
+pub(super) struct Stream {
+    // Before the socket: it has to be deregistered while its descriptor is still this socket's.
+    reactor: Option<Box<AsyncFd<Descriptor>>>,
+    socket: Socket,
+    /// There was nothing more to read, and no event since.
+    drained: bool,
+    /// The client has closed its half, or all: the end of file may be there without another event.
+    hung_up: bool,
+}
+
+/// A descriptor that someone else owns.
+#[derive(Debug)]
+struct Descriptor(RawFd);
+
+#[derive(Clone, Copy)]
+enum Direction {
+    Read,
+    Write,
+}
+
+thread_local! {
+    // The descriptor that is served in place; `-1` is none. By its number, so that another socket which a service has
+    // in its hands meanwhile waits as anywhere else.
+    static IN_PLACE: Cell<RawFd> = const { Cell::new(-1) };
+    // One buffer for all sockets of a thread: what is read is copied on, and never waits here.
+    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES_MAX].into_boxed_slice());
+}
+
+/// Runs `serve`; the socket with this descriptor does not wait meanwhile, it says that it would.
+pub(super) fn in_place<R>(descriptor: RawFd, serve: impl FnOnce() -> R) -> R {
+    struct Leave;
+    impl Drop for Leave {
+        fn drop(&mut self) {
+            IN_PLACE.set(-1);
+        }
+    }
+    IN_PLACE.set(descriptor);
+    let _leave = Leave;
+    serve()
+}
+
+// ===== impl Stream =====
+
+impl Stream {
+    pub(super) fn new(socket: Socket, hung_up: bool) -> Self {
+        Self { reactor: None, socket, drained: false, hung_up }
+    }
+
+    pub(super) fn into_socket(self) -> (Socket, bool) {
+        (self.socket, self.hung_up)
+    }
+
+    pub(super) fn descriptor(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+
+    /// An event has come: there is something to read, or the end of file.
+    pub(super) fn set_readable(&mut self, hung_up: bool) {
+        self.drained = false;
+        self.hung_up |= hung_up;
+    }
+
+    fn is_in_place(&self) -> bool {
+        IN_PLACE.get() == self.socket.as_raw_fd()
+    }
+
+    /// Acts on the socket, and outside of a worker's loop waits until that is possible.
+    fn poll_socket<R>(
+        &mut self,
+        cx: &mut Context<'_>,
+        direction: Direction,
+        mut act: impl FnMut(&Socket) -> io::Result<R>,
+    ) -> Poll<io::Result<R>> {
+        let in_place = self.is_in_place();
+        // A socket that is new to tokio is not ready before its first event, so that it is tried first.
+        if in_place || self.reactor.is_none() {
+            if let Some(done) = attempt(&self.socket, &mut act) {
+                return Poll::Ready(done);
+            }
+            if in_place {
+                return Poll::Pending;
+            }
+        }
+        if self.reactor.is_none() {
+            let both = Interest::READABLE | Interest::WRITABLE;
+            let reactor = AsyncFd::with_interest(Descriptor(self.socket.as_raw_fd()), both)?;
+            self.reactor = Some(Box::new(reactor));
+        }
+        let Some(reactor) = &self.reactor else { return Poll::Pending };
+        loop {
+            let mut ready = match direction {
+                Direction::Read => ready!(reactor.poll_read_ready(cx))?,
+                Direction::Write => ready!(reactor.poll_write_ready(cx))?,
+            };
+            match attempt(&self.socket, &mut act) {
+                Some(done) => return Poll::Ready(done),
+                None => ready.clear_ready(),
+            }
+        }
+    }
+}
+
+/// `None` if it would block.
+fn attempt<R>(socket: &Socket, act: &mut impl FnMut(&Socket) -> io::Result<R>) -> Option<io::Result<R>> {
+    loop {
+        match act(socket) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => return Some(done),
+        }
+    }
+}
+
+impl Read for Stream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, mut buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if this.drained && !this.hung_up && this.is_in_place() {
+            return Poll::Pending;
+        }
+        BUFFER.with_borrow_mut(|room| {
+            let room_len = room.len().min(buf.remaining());
+            let room = &mut room[..room_len];
+            let read = this.poll_socket(cx, Direction::Read, |mut socket| socket.read(room));
+            // What did not fill the buffer has emptied the socket; an event tells of more.
+            this.drained = match &read {
+                Poll::Ready(Ok(len)) => *len < room_len,
+                Poll::Pending => true,
+                Poll::Ready(Err(_)) => false,
+            };
+            read.map_ok(|len| buf.put_slice(&room[..len]))
+        })
+    }
+}
+
+impl Write for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_socket(cx, Direction::Write, |mut socket| socket.write(buf))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_socket(cx, Direction::Write, |mut socket| socket.write_vectored(bufs))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.socket.shutdown(std::net::Shutdown::Write))
+    }
+}
+
+impl AsRawFd for Descriptor {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0
+    }
+}

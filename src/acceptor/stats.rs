@@ -1,0 +1,102 @@
+//! What an acceptor has done, and holds.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Tells what an acceptor does, from any thread, also while it serves and after it has ended. Cheap to clone.
+///
+/// ```no_run
+/// # fn main() -> std::io::Result<()> {
+/// let acceptor = hyper_deferred::Acceptor::bind("127.0.0.1:8080")?;
+/// let stats = acceptor.stats();
+/// std::thread::spawn(move || println!("{} requests wait", stats.snapshot().parked));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Stats {
+    counters: Arc<Counters>,
+}
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// The numbers of one moment. Each is exact; together they may be a step apart, because the acceptor goes on.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct Snapshot {
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        /// The numbers as they are counted. Only the acceptor's own thread writes them.
+        #[derive(Debug, Default)]
+        pub(super) struct Counters {
+            $(pub(super) $name: Counter,)*
+        }
+
+        impl Stats {
+            /// The numbers now.
+            pub fn snapshot(&self) -> Snapshot {
+                Snapshot { $($name: self.counters.$name.0.load(Ordering::Relaxed),)* }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Connections accepted since the start.
+    accepted,
+    /// Connections with a live hyper now, in tasks of their own: those that wait on IO in the middle of a message.
+    active,
+    /// Requests that wait now, their connections dormant.
+    parked,
+    /// Connections dormant without a request now: kept alive, silent so far, or in the middle of a head.
+    idle,
+    /// How often a connection has moved to a task of its own.
+    graduated,
+    /// How often hyper was built for a dormant connection.
+    resumed,
+    /// Parked requests whose service has answered.
+    answered,
+    /// Connections whose client left while its request was parked.
+    hung_up,
+    /// Connections closed because the client kept them waiting for too long.
+    timed_out,
+    /// Parked requests answered by the shutdown.
+    shut_down,
+    /// Requests refused because too many were parked.
+    refused,
+    /// Bytes that the slab holds now.
+    slab_bytes,
+}
+
+/// A number with one writer.
+#[derive(Debug, Default)]
+pub(super) struct Counter(AtomicU64);
+
+// ===== impl Stats =====
+
+impl Stats {
+    pub(super) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+}
+
+// ===== impl Counter =====
+
+impl Counter {
+    pub(super) fn increment(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn decrement(&self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn replace(&self, old: u64, new: u64) {
+        self.0.fetch_add(new.wrapping_sub(old), Ordering::Relaxed);
+    }
+}

@@ -114,3 +114,22 @@ fn is_connection_error(error: &io::Error) -> bool {
             | io::ErrorKind::NetworkDown
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn each_failure_of_a_burst_is_waited_out_longer_up_to_a_bound() {
+        let mut listener = Listener::new(TcpListener::bind("127.0.0.1:0").await.unwrap());
+        let start = Instant::now();
+        let mut pauses = Vec::new();
+        for _ in 0..10 {
+            let before = Instant::now();
+            listener.back_off(&io::ErrorKind::OutOfMemory.into()).await;
+            pauses.push(before.elapsed().as_millis());
+        }
+        assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 320, 640, 1000, 1000]);
+        assert!(start.elapsed() < BURST_GAP, "all of it was one burst");
+    }
+}

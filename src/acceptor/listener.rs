@@ -8,9 +8,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
-/// How many connections the kernel keeps that wait to be accepted. When a server comes back all its clients come at once,
-/// and one that finds the queue full tries again a second later; the standard library's 128 are few for that. The
-/// kernel's own limit (`net.core.somaxconn`, 4096 on Linux) is not passed.
+/// How many connections the kernel keeps that wait to be accepted. When a server comes back all its clients come at
+/// once, and one that finds the queue full tries again a second later; the standard library's 128 are few for that.
+/// The kernel's own limit (`net.core.somaxconn`, 4096 on Linux) is not passed.
 const BACKLOG: i32 = 4096;
 /// The first pause after the process could not take another connection: a descriptor is often free again soon.
 const BACKOFF_MIN: Duration = Duration::from_millis(5);
@@ -57,7 +57,8 @@ impl Listener {
         }
     }
 
-    /// Waits after an error that the next attempt would most likely meet again: `EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`.
+    /// Waits after an error that the next attempt would most likely meet again: `EMFILE`, `ENFILE`, `ENOBUFS`,
+    /// `ENOMEM`.
     ///
     /// The connection stays in the queue meanwhile and the error is there at once, so that trying again without a pause
     /// would keep the thread busy with nothing.

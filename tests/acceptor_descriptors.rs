@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
 use hyper_deferred::Acceptor;
 use rustix::process::{Resource, Rlimit, setrlimit};
-use support::{Client, Logs, ServerProcess, Waiters, await_waiting, is_server, run_until_interrupted};
+use support::{Client, Logs, ServerProcess, Waiters, await_text, await_waiting, is_server, run_until_interrupted};
 use tracing::Level;
 
 const DESCRIPTORS_MAX: u64 = 64;
@@ -50,7 +50,7 @@ fn it_is_logged_once_and_waited_out_while_parked_requests_live_on() {
 
     // The kernel accepts them all; the process has descriptors for some of them.
     let mut flood: Vec<_> = (0..2 * DESCRIPTORS_MAX).map(|_| Client::connect(server.addr)).collect();
-    while control.text("/again").parse::<u32>().unwrap() < 3 {}
+    await_text(&mut control, "/again", |times| times.parse::<u32>().unwrap() >= 3);
     assert_eq!(control.text("/wake"), PARKED.to_string());
     for client in &mut parked {
         let head = client.read_head();

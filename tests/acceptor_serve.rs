@@ -11,13 +11,15 @@ use std::rc::Rc;
 
 use axum::Extension;
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_deferred::{Acceptor, BoxError, Outcome, PeerAddr, deferred};
+use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use support::{Client, PATIENCE, Park, Server};
+use tokio::io::AsyncWriteExt;
 use tokio::task::LocalSet;
 
 type TextResponse = Result<Response<Full<Bytes>>, Infallible>;
@@ -222,6 +224,28 @@ fn an_error_or_a_panic_of_a_service_ends_its_connection_alone() {
     assert_eq!(garbage.read_head().status, 400);
     assert_eq!(other.text("/"), "well");
     // Those that ended are not waited for.
+    server.handle.shutdown();
+    server.join();
+}
+
+#[test]
+fn a_connection_can_be_upgraded() {
+    let server = Server::run(Acceptor::bind("127.0.0.1:0").unwrap(), || {
+        service_fn(|request: Request<Incoming>| async move {
+            tokio::task::spawn_local(async {
+                let mut io = TokioIo::new(hyper::upgrade::on(request).await.unwrap());
+                io.write_all(b"welcome").await.unwrap();
+            });
+            let response = Response::builder().status(StatusCode::SWITCHING_PROTOCOLS);
+            let response = response.header("connection", "upgrade").header("upgrade", "test");
+            Ok::<_, Infallible>(response.body(Full::<Bytes>::default()).unwrap())
+        })
+    });
+    let mut client = Client::connect(server.addr);
+    client.write("GET / HTTP/1.1\r\nhost: test\r\nconnection: upgrade\r\nupgrade: test\r\n\r\n");
+    let head = client.read_head();
+    assert_eq!((head.status, head.field("connection")), (101, Some("upgrade")));
+    assert_eq!(client.read_to_end(), b"welcome");
     server.handle.shutdown();
     server.join();
 }

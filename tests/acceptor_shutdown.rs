@@ -137,6 +137,7 @@ fn a_streaming_response_is_finished() {
     idle.round_trip("/now");
     server.handle.shutdown();
     assert_eq!(idle.read_to_end(), b"", "the shutdown has begun");
+    assert!(TcpStream::connect(server.addr).is_err(), "new clients are refused meanwhile");
     body.try_send_data("after".into()).unwrap();
     assert_eq!(client.read_chunk(), b"after");
     assert!(server.is_running());

@@ -6,7 +6,7 @@
 //! | `listener.rs` | accepting, and what to do when that fails |
 //! | `shutdown.rs` | the signal to end, and the count of who has not |
 //! | `connection.rs` | one connection |
-//! | `progress.rs` | how far it is: idle, in the middle of a head, in the service |
+//! | `progress.rs` | how far it is: idle, or in the middle of a request |
 //! | `park.rs`, `reply.rs` | one request: the service's future or the shutdown, whichever is first, and its body |
 
 mod connection;

@@ -18,7 +18,7 @@ pub use logs::Logs;
 pub use poll::{now_or_never, poll};
 #[cfg(feature = "acceptor")]
 pub use server::{Park, Server, TestBody};
-pub use waiters::{Waiters, await_waiting};
+pub use waiters::{Waiters, await_text, await_waiting};
 
 use std::time::Duration;
 

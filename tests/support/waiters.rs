@@ -113,9 +113,17 @@ impl Drop for Counted {
 /// Asks until so many requests wait, and as many futures live.
 pub fn await_waiting(control: &mut Client, count: usize) {
     // The future that answers the question is not there yet when it is asked.
-    let expected = format!("{count} {count}");
+    await_text(control, "/waiting", |text| text == format!("{count} {count}"));
+}
+
+/// Asks until the answer is as it should be.
+pub fn await_text(control: &mut Client, path: &str, expected: impl Fn(&str) -> bool) {
     let deadline = std::time::Instant::now() + super::PATIENCE;
-    while control.text("/waiting") != expected {
-        assert!(std::time::Instant::now() < deadline, "{} wait, not {expected}", control.text("/waiting"));
+    loop {
+        let text = control.text(path);
+        if expected(&text) {
+            return;
+        }
+        assert!(std::time::Instant::now() < deadline, "{path} is still answered {text}");
     }
 }

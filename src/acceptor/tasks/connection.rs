@@ -56,9 +56,10 @@ pub(super) async fn serve<S, B>(
                     if let Poll::Ready(served) = http.as_mut().poll(cx) {
                         return Poll::Ready(served);
                     }
-                    // hyper would close a kept-alive connection in the middle of a head. There the request is awaited,
-                    // and its response announces the close.
-                    if told || progress.is_reading_head() {
+                    // That poll has answered what was parked. If there is still something to answer, it is a head that
+                    // is half read, and hyper would close a kept-alive connection there; so the request is awaited, and
+                    // its response announces the close.
+                    if told || progress.is_unanswered() {
                         return Poll::Pending;
                     }
                     told = true;

@@ -40,18 +40,6 @@ pin_project! {
         progress: Arc<Progress>,
         shutdown_response: ShutdownResponse,
     }
-
-    impl<F> PinnedDrop for Park<F> {
-        fn drop(this: Pin<&mut Self>) {
-            let mut this = this.project();
-            if this.future.is_some() {
-                this.progress.set_in_service(false);
-                if this.progress.is_stopping() {
-                    drop_because(Outcome::ShutDown, || this.future.set(None));
-                }
-            }
-        }
-    }
 }
 
 // ===== impl ParkService =====
@@ -66,10 +54,8 @@ where
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         request.extensions_mut().insert(self.peer);
-        let future = self.service.call(request);
-        self.progress.set_in_service(true);
         Park {
-            future: Some(future),
+            future: Some(self.service.call(request)),
             progress: self.progress.clone(),
             shutdown_response: self.shutdown_response.clone(),
         }
@@ -101,7 +87,6 @@ where
                 result.map(|response| response.map(|body| Reply::Service { body }))
             }
         };
-        this.progress.set_in_service(false);
         if let (true, Ok(response)) = (stopping, &mut reply) {
             announce_close(response);
         }

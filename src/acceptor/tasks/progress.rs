@@ -17,7 +17,6 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     stopping: AtomicBool,
-    in_service: AtomicBool,
     unanswered: AtomicBool,
 }
 
@@ -39,14 +38,9 @@ impl Progress {
         self.stopping.load(Relaxed)
     }
 
-    /// Whether the service has a request that it has not answered.
-    pub(super) fn set_in_service(&self, in_service: bool) {
-        self.in_service.store(in_service, Relaxed);
-    }
-
-    /// Whether a request has begun to arrive and its head is not complete.
-    pub(super) fn is_reading_head(&self) -> bool {
-        self.unanswered.load(Relaxed) && !self.in_service.load(Relaxed)
+    /// Whether something was read that no response has followed. Where nothing is parked, that is a part of a request.
+    pub(super) fn is_unanswered(&self) -> bool {
+        self.unanswered.load(Relaxed)
     }
 }
 

@@ -18,6 +18,7 @@
 //! # });
 //! ```
 #![cfg_attr(docsrs, feature(doc_cfg))]
+#![cfg_attr(hyper_deferred_tasks, allow(dead_code, reason = "what only the slab needs"))]
 
 #[cfg(feature = "acceptor")]
 #[cfg_attr(docsrs, doc(cfg(feature = "acceptor")))]

@@ -201,7 +201,7 @@ fn an_axum_router_is_served_and_may_park() {
 }
 
 #[test]
-fn an_error_or_a_panic_of_a_service_ends_its_connection_alone() {
+fn an_error_of_a_service_ends_its_connection_and_a_panic_its_request() {
     let server = Server::run(Acceptor::bind("127.0.0.1:0").unwrap(), || {
         service_fn(|request: Request<Incoming>| async move {
             match request.uri().path() {
@@ -213,12 +213,14 @@ fn an_error_or_a_panic_of_a_service_ends_its_connection_alone() {
     });
     let mut other = Client::connect(server.addr);
     assert_eq!(other.text("/"), "well");
-    for path in ["/error", "/panic"] {
-        let mut client = Client::connect(server.addr);
-        client.get(path);
-        assert_eq!(client.read_to_end(), b"");
-        assert_eq!(other.text("/"), "well");
-    }
+    let mut client = Client::connect(server.addr);
+    client.get("/error");
+    assert_eq!(client.read_to_end(), b"");
+    assert_eq!(other.text("/"), "well");
+    let mut client = Client::connect(server.addr);
+    assert_eq!(client.round_trip("/panic").0.status, 500);
+    assert_eq!(client.text("/"), "well", "a panic ends its request");
+    assert_eq!(other.text("/"), "well");
     let mut garbage = Client::connect(server.addr);
     garbage.write("\0\0\0\0\r\n\r\n");
     assert_eq!(garbage.read_head().status, 400);

@@ -136,8 +136,8 @@ fn debug_shows_no_response() {
 #[test]
 #[cfg(target_pointer_width = "64")]
 fn the_halves_are_small() {
-    assert_eq!(size_of::<Deferred<Full<Bytes>>>(), 64);
-    assert_eq!(size_of::<Deferred<[u8; 1000]>>(), 64, "whatever the body");
+    assert_eq!(size_of::<Deferred<Full<Bytes>>>(), 40);
+    assert_eq!(size_of::<Deferred<[u8; 1000]>>(), 40, "whatever the body");
     assert_eq!(size_of::<Responder<Full<Bytes>>>(), 8);
 }
 

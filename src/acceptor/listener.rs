@@ -63,7 +63,7 @@ impl Backoff {
 // ===== helpers =====
 
 /// Listens on the first of the addresses that can be bound.
-pub(super) fn bind(addr: impl ToSocketAddrs) -> io::Result<std::net::TcpListener> {
+pub(super) fn bind(addr: impl ToSocketAddrs) -> io::Result<Socket> {
     let mut failed = io::Error::new(io::ErrorKind::InvalidInput, "the name has no address to listen on");
     for addr in addr.to_socket_addrs()? {
         match listen(addr) {
@@ -74,7 +74,7 @@ pub(super) fn bind(addr: impl ToSocketAddrs) -> io::Result<std::net::TcpListener
     Err(failed)
 }
 
-fn listen(addr: SocketAddr) -> io::Result<std::net::TcpListener> {
+fn listen(addr: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     // Elsewhere connections of the last server block the address for minutes. On Windows the option means that two
     // servers may have it at once.
@@ -82,7 +82,7 @@ fn listen(addr: SocketAddr) -> io::Result<std::net::TcpListener> {
     socket.set_reuse_address(true)?;
     socket.bind(&addr.into())?;
     socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
 /// Whether the error is that of the one connection which would have been accepted. Linux passes on the network errors

@@ -3,25 +3,29 @@
 //! | file | concept |
 //! |---|---|
 //! | `mod.rs` | [`Acceptor`]: what a user sets and calls |
-//! | `listener.rs` | accepting, and what to do when that fails |
+//! | `listener.rs` | binding, and what to do when accepting fails |
 //! | `shutdown.rs` | the signal to end, and the count of who has not |
-//! | `connection.rs` | one connection |
-//! | `progress.rs` | how far it is: idle, or in the middle of a request |
-//! | `park.rs`, `reply.rs` | one request: the service's future or the shutdown, whichever is first, and its body |
+//! | `stats.rs` | what it has done, and holds |
+//! | `service.rs`, `reply.rs` | the user's service as a connection sees it, and the body of a response |
+//! | `slab/` | on Unix: every connection that waits in one slab, served in place |
+//! | `tasks/` | elsewhere: each connection in a task of its own |
 
-mod connection;
 mod listener;
-mod park;
-mod progress;
 mod reply;
+mod service;
 mod shutdown;
+#[cfg(all(unix, not(hyper_deferred_tasks)))]
+mod slab;
+mod stats;
+#[cfg(not(all(unix, not(hyper_deferred_tasks))))]
+mod tasks;
 
 pub use shutdown::ShutdownHandle;
+pub use stats::{Snapshot, Stats};
 
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,11 +34,16 @@ use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::service::Service;
+use socket2::Socket;
 use tokio::task::LocalSet;
 
 use crate::BoxError;
-use listener::Listener;
-use shutdown::Drain;
+use crate::server::conn::http1;
+use crate::server::conn::settings::Settings;
+#[cfg(all(unix, not(hyper_deferred_tasks)))]
+use slab as server;
+#[cfg(not(all(unix, not(hyper_deferred_tasks))))]
+use tasks as server;
 
 /// How long a shutdown waits for what is active unless [set](Acceptor::shutdown_timeout): long enough for a slow
 /// response, and well within the 30 seconds that Kubernetes leaves and the 90 of systemd before they kill a process.
@@ -107,10 +116,19 @@ type ShutdownResponse = Arc<dyn Fn() -> Response<Bytes> + Send + Sync>;
 /// The listener is closed. For the future of [`serve`](Self::serve), see there.
 #[must_use = "an acceptor accepts nothing until it is served"]
 pub struct Acceptor {
-    listener: TcpListener,
+    listener: Socket,
     shutdown: ShutdownHandle,
+    config: Config,
+}
+
+/// What a user has set.
+struct Config {
+    settings: Arc<Settings>,
+    max_connections: usize,
+    max_parked: u64,
     shutdown_timeout: Duration,
     shutdown_response: ShutdownResponse,
+    stats: Stats,
 }
 
 /// The address of the client, found in the extensions of each request.
@@ -136,7 +154,7 @@ impl Acceptor {
     ///
     /// Those of resolving the name, and of binding its last address.
     pub fn bind(addr: impl ToSocketAddrs) -> io::Result<Self> {
-        Self::from_std(listener::bind(addr)?)
+        Self::from_socket(listener::bind(addr)?)
     }
 
     /// Takes a listener made elsewhere: with options of its own, or passed on by a service manager.
@@ -145,22 +163,80 @@ impl Acceptor {
     ///
     /// When the socket cannot be made non-blocking.
     pub fn from_std(listener: TcpListener) -> io::Result<Self> {
+        Self::from_socket(listener.into())
+    }
+
+    /// Listens on a Unix socket at `path`, which must not be there yet. It stays when the acceptor has ended.
+    ///
+    /// Requests have no [`PeerAddr`] then.
+    ///
+    /// # Errors
+    ///
+    /// Those of binding the path.
+    #[cfg(all(unix, not(hyper_deferred_tasks)))]
+    pub fn bind_unix(path: impl AsRef<std::path::Path>) -> io::Result<Self> {
+        Self::from_socket(std::os::unix::net::UnixListener::bind(path)?.into())
+    }
+
+    /// Takes a Unix listener made elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// When the socket cannot be made non-blocking.
+    #[cfg(all(unix, not(hyper_deferred_tasks)))]
+    pub fn from_unix(listener: std::os::unix::net::UnixListener) -> io::Result<Self> {
+        Self::from_socket(listener.into())
+    }
+
+    fn from_socket(listener: Socket) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
-        Ok(Self {
-            listener,
-            shutdown: ShutdownHandle::new(),
+        let config = Config {
+            settings: Arc::new(Settings::new()),
+            max_connections: usize::MAX,
+            max_parked: u64::MAX,
             shutdown_timeout: SHUTDOWN_TIMEOUT,
-            shutdown_response: Arc::new(park::service_unavailable),
-        })
+            shutdown_response: Arc::new(service::service_unavailable),
+            stats: Stats::default(),
+        };
+        Ok(Self { listener, shutdown: ShutdownHandle::new(), config })
     }
 
     /// The address that it listens on.
     ///
     /// # Errors
     ///
-    /// Those of `getsockname(2)`.
+    /// Those of `getsockname(2)`, and one for a Unix socket, which has a path.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+        let addr = self.listener.local_addr()?;
+        addr.as_socket().ok_or_else(|| io::Error::new(io::ErrorKind::Unsupported, "a unix socket has no ip address"))
+    }
+
+    /// The settings of HTTP: deadlines, limits, and how bytes are written. Those of [`http1::Builder::new`] unless set.
+    ///
+    /// The deadlines run on tokio's clock, whatever the builder's timer.
+    pub fn http1(mut self, builder: &http1::Builder) -> Self {
+        self.config.settings = builder.shared().clone();
+        self
+    }
+
+    /// The most connections that are there at once. When they are, no more is accepted until one leaves; the kernel keeps
+    /// those that come meanwhile, up to 4096. No limit unless set: the process's descriptors are one.
+    pub fn max_connections(mut self, max: usize) -> Self {
+        self.config.max_connections = max;
+        self
+    }
+
+    /// The most requests that are parked at once. When they are, a request that would be the next is answered with
+    /// `503 Service Unavailable` and `Retry-After: 1` as soon as its future turns out to be pending, and a
+    /// [`Deferred`](crate::Deferred) in it ends with [`Outcome::Refused`](crate::Outcome::Refused). No limit unless set.
+    pub fn max_parked(mut self, max: usize) -> Self {
+        self.config.max_parked = max as u64;
+        self
+    }
+
+    /// What it has done, and holds: readable from any thread.
+    pub fn stats(&self) -> Stats {
+        self.config.stats.clone()
     }
 
     /// A handle that ends [`serve`](Self::serve) and [`run`](Self::run) in an orderly way, from any thread.
@@ -171,7 +247,7 @@ impl Acceptor {
     /// How long a shutdown waits for what is active before it closes the rest. Ten seconds unless set. Zero closes what
     /// cannot be finished without waiting; parked requests are answered all the same.
     pub fn shutdown_timeout(mut self, after: Duration) -> Self {
-        self.shutdown_timeout = after;
+        self.config.shutdown_timeout = after;
         self
     }
 
@@ -179,7 +255,7 @@ impl Acceptor {
     ///
     /// `connection: close` is added. `make` is called once for each parked request, on the thread that serves it.
     pub fn shutdown_response(mut self, make: impl Fn() -> Response<Bytes> + Send + Sync + 'static) -> Self {
-        self.shutdown_response = Arc::new(make);
+        self.config.shutdown_response = Arc::new(make);
         self
     }
 
@@ -215,23 +291,8 @@ impl Acceptor {
     {
         // Without a `LocalSet` this panics now and not at the first connection.
         tokio::task::spawn_local(std::future::ready(()));
-        let mut listener = Listener::new(tokio::net::TcpListener::from_std(self.listener)?);
-        let service = Rc::new(service);
-        let drain = Drain::new();
-        let mut stop = std::pin::pin!(self.shutdown.requested());
-        loop {
-            let (stream, peer) = tokio::select! {
-                biased;
-                () = stop.as_mut() => break,
-                accepted = listener.accept() => accepted,
-            };
-            let (service, respond) = (service.clone(), self.shutdown_response.clone());
-            tokio::task::spawn_local(connection::serve(stream, peer, service, respond, drain.stop()));
-        }
-        // Closed before anything else, so that new clients are refused and go elsewhere.
-        drop(listener);
-        drain.finish(self.shutdown_timeout).await;
-        Ok(())
+        let shutdown = self.shutdown;
+        server::serve(self.listener, service, self.config, async move { shutdown.requested().await }).await
     }
 
     /// Owns a current-thread runtime with a [`LocalSet`] and [serves](Self::serve) in it what `make_service` makes
@@ -264,7 +325,7 @@ impl fmt::Debug for Acceptor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Acceptor")
             .field("listener", &self.listener)
-            .field("shutdown_timeout", &self.shutdown_timeout)
+            .field("shutdown_timeout", &self.config.shutdown_timeout)
             .finish_non_exhaustive()
     }
 }

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::{CONNECTION, HeaderValue, RETRY_AFTER};
+use http::header::{HeaderValue, RETRY_AFTER};
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -118,15 +118,6 @@ fn status(status: StatusCode) -> Response<Bytes> {
     let mut response = Response::new(Bytes::new());
     *response.status_mut() = status;
     response
-}
-
-/// Says that no other request will be read (RFC 9112 section 9.6). An upgrade has no later requests, and its header
-/// means something else.
-#[cfg_attr(unix, allow(dead_code, reason = "the slab lets hyper say it"))]
-pub(super) fn announce_close<B>(response: &mut Response<B>) {
-    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    }
 }
 
 pub(super) fn log_panic(panic: &(dyn Any + Send), what: &str) {

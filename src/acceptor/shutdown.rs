@@ -76,16 +76,19 @@ impl Drain {
     }
 
     /// Tells every connection to finish.
+    #[cfg_attr(hyper_deferred_tasks, allow(dead_code, reason = "for the slab"))]
     pub(super) fn begin(&self) {
         self.phase.send_replace(Phase::Draining);
     }
 
     /// Tells every connection to close, whatever it does.
+    #[cfg_attr(hyper_deferred_tasks, allow(dead_code, reason = "for the slab"))]
     pub(super) fn close(&self) {
         self.phase.send_replace(Phase::Closing);
     }
 
     /// Tells every connection to finish, for `timeout` at most, and waits until the last one has.
+    #[cfg_attr(all(unix, not(hyper_deferred_tasks)), allow(dead_code, reason = "the slab counts on its own"))]
     pub(super) async fn finish(self, timeout: Duration) {
         self.phase.send_replace(Phase::Draining);
         if tokio::time::timeout(timeout, self.phase.closed()).await.is_err() {

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use socket2::Socket;
 
+use super::super::service::Client;
 use super::ready::EntryWaker;
+use super::stream::Input;
 use super::wheel::Tick;
 use crate::server::conn::dormant::Notes;
 use crate::server::conn::head::Head;
@@ -19,8 +21,7 @@ const CHUNK_ENTRIES: usize = 64;
 /// A dormant connection, as small as it gets: what all of a worker's connections share is left out.
 pub(super) struct Dormant<F> {
     pub(super) socket: Socket,
-    /// The client has closed its half.
-    pub(super) hung_up: bool,
+    pub(super) input: Input,
     /// The request that `future` answers.
     pub(super) head: Head,
     pub(super) notes: Notes,
@@ -79,8 +80,8 @@ impl From<SocketAddr> for Peer {
     }
 }
 
-impl Peer {
-    pub(super) fn addr(&self) -> Option<SocketAddr> {
+impl Client for Peer {
+    fn addr(&self) -> Option<SocketAddr> {
         match self {
             Self::Unix => None,
             Self::V4(addr) => Some(SocketAddr::V4(*addr)),

@@ -10,10 +10,12 @@
 //! | `wheel.rs` | deadlines |
 //! | `stream.rs` | the socket, in place or in a task |
 //! | `accept.rs` | the listening socket |
+//! | `reactor.rs` | tokio's watch over a descriptor |
 
 mod accept;
 mod entries;
 mod graduate;
+mod reactor;
 mod ready;
 mod serve;
 mod stream;

@@ -9,8 +9,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::task::{Wake, Waker};
 
-
-
 /// The queue of one worker. An entry is in it once, and a few times more at the most if it is woken while it is being
 /// served, so that the slab's size is its bound.
 #[derive(Debug, Default)]

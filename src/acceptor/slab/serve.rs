@@ -8,7 +8,7 @@ use super::super::service::{Served, own, service_unavailable};
 use super::entries::{self, Peer};
 use super::graduate::{self, Luggage};
 use super::ready::EntryWaker;
-use super::stream::{Stream, in_place};
+use super::stream::{Input, Stream, in_place};
 use super::wheel::Tick;
 use super::worker::Worker;
 use super::{Active, App, Client, Dormant, Wake};
@@ -55,10 +55,10 @@ impl<S: App> Held<S> {
     /// Takes a connection out of the slab.
     pub(super) fn take(worker: &mut Worker<S>, key: u32) -> Option<Self> {
         let entry = worker.entries.take(key)?;
-        let entries::Dormant { socket, hung_up, head, notes, due, queued, peer, future, leftover, waker } = entry;
+        let entries::Dormant { socket, input, head, notes, due, queued, peer, future, leftover, waker } = entry;
         worker.leave(future.is_some());
         let dormant = Dormant {
-            io: Stream::new(socket, hung_up),
+            io: Stream::new(socket, input),
             service: Served { service: worker.service.clone(), peer },
             parked: future.map(|future| Parked { future, head }),
             leftover: leftover.map_or_else(Box::default, |leftover| *leftover),
@@ -86,13 +86,13 @@ impl<S: App> Held<S> {
             queued = due;
         }
         let Dormant::<S> { io, service: Served { peer, .. }, parked, leftover, notes } = dormant;
-        let (socket, hung_up) = io.into_socket();
+        let (socket, input) = io.into_socket();
         let (future, head) = parked.map(|Parked { future, head }| (future, head)).unzip();
         worker.enter(future.is_some());
         let leftover = (!leftover.is_empty()).then(|| Box::new(leftover));
         let head = head.unwrap_or_default();
         let waker = Some(waker);
-        let entry = entries::Dormant { socket, hung_up, head, notes, due, queued, peer, future, leftover, waker };
+        let entry = entries::Dormant { socket, input, head, notes, due, queued, peer, future, leftover, waker };
         worker.entries.put(key, entry);
     }
 
@@ -377,7 +377,7 @@ fn drive<S: App>(
 
 impl<S: App> Worker<S> {
     /// Gives a connection a task of its own.
-    fn graduate(&mut self, key: u32, active: Active<S>, descriptor: RawFd, head_due: Option<Tick>) {
+    fn graduate(&self, key: u32, active: Active<S>, descriptor: RawFd, head_due: Option<Tick>) {
         let mut head_deadline = Deadline::default();
         if active.is_reading_large_head() {
             head_deadline.set(&*self.settings.timer, head_due.map(|due| self.wheel.until(due, self.now)));
@@ -397,7 +397,7 @@ impl<S: App> Worker<S> {
     /// Takes a connection in that has just been accepted.
     pub(super) fn welcome(&mut self, key: u32, socket: socket2::Socket, peer: Peer) {
         let service: Client<S> = Served { service: self.service.clone(), peer };
-        let held = Held::new(self, key, Dormant::<S>::new(Stream::new(socket, false), service));
+        let held = Held::new(self, key, Dormant::<S>::new(Stream::new(socket, Input::Unknown), service));
         let due = self.timeout(Wait::FirstByte);
         held.put_due(self, due);
     }

@@ -11,6 +11,8 @@ use socket2::Socket;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use super::reactor;
+
 /// How much is read at once: as much as hyper's first buffer has room for.
 const READ_BYTES_MAX: usize = 8192;
 
@@ -24,10 +26,18 @@ pub(super) struct Stream {
     // Before the socket: it has to be deregistered while its descriptor is still this socket's.
     reactor: Option<Box<AsyncFd<Descriptor>>>,
     socket: Socket,
+    input: Input,
+}
+
+/// What is known of what the client has sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Input {
+    /// There may be something to read.
+    Unknown,
     /// There was nothing more to read, and no event since.
-    drained: bool,
-    /// The client has closed its half, or all: the end of file may be there without another event.
-    hung_up: bool,
+    Drained,
+    /// The client has closed its half, or all: the end of file is there, without another event.
+    HungUp,
 }
 
 /// A descriptor that someone else owns.
@@ -64,12 +74,12 @@ pub(super) fn in_place<R>(descriptor: RawFd, serve: impl FnOnce() -> R) -> R {
 // ===== impl Stream =====
 
 impl Stream {
-    pub(super) fn new(socket: Socket, hung_up: bool) -> Self {
-        Self { reactor: None, socket, drained: false, hung_up }
+    pub(super) fn new(socket: Socket, input: Input) -> Self {
+        Self { reactor: None, socket, input }
     }
 
-    pub(super) fn into_socket(self) -> (Socket, bool) {
-        (self.socket, self.hung_up)
+    pub(super) fn into_socket(self) -> (Socket, Input) {
+        (self.socket, self.input)
     }
 
     pub(super) fn descriptor(&self) -> RawFd {
@@ -78,8 +88,9 @@ impl Stream {
 
     /// An event has come: there is something to read, or the end of file.
     pub(super) fn set_readable(&mut self, hung_up: bool) {
-        self.drained = false;
-        self.hung_up |= hung_up;
+        if self.input != Input::HungUp {
+            self.input = if hung_up { Input::HungUp } else { Input::Unknown };
+        }
     }
 
     fn is_in_place(&self) -> bool {
@@ -105,7 +116,7 @@ impl Stream {
         }
         if self.reactor.is_none() {
             let both = Interest::READABLE | Interest::WRITABLE;
-            let reactor = AsyncFd::with_interest(Descriptor(self.socket.as_raw_fd()), both)?;
+            let reactor = reactor::watch(Descriptor(self.socket.as_raw_fd()), both)?;
             self.reactor = Some(Box::new(reactor));
         }
         let Some(reactor) = &self.reactor else { return Poll::Pending };
@@ -136,19 +147,22 @@ fn attempt<R>(socket: &Socket, act: &mut impl FnMut(&Socket) -> io::Result<R>) -
 impl Read for Stream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, mut buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if this.drained && !this.hung_up && this.is_in_place() {
+        if this.input == Input::Drained && this.is_in_place() {
             return Poll::Pending;
         }
         BUFFER.with_borrow_mut(|room| {
             let room_len = room.len().min(buf.remaining());
             let room = &mut room[..room_len];
             let read = this.poll_socket(cx, Direction::Read, |mut socket| socket.read(room));
-            // What did not fill the buffer has emptied the socket; an event tells of more.
-            this.drained = match &read {
-                Poll::Ready(Ok(len)) => *len < room_len,
-                Poll::Pending => true,
-                Poll::Ready(Err(_)) => false,
-            };
+            if this.input != Input::HungUp {
+                // What did not fill the buffer has emptied the socket; an event tells of more.
+                let drained = match &read {
+                    Poll::Ready(Ok(len)) => *len < room_len,
+                    Poll::Pending => true,
+                    Poll::Ready(Err(_)) => false,
+                };
+                this.input = if drained { Input::Drained } else { Input::Unknown };
+            }
             read.map_ok(|len| buf.put_slice(&room[..len]))
         })
     }

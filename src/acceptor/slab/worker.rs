@@ -22,6 +22,7 @@ use super::super::{Config, ShutdownResponse};
 use super::accept::Accept;
 use super::entries::Entries;
 use super::graduate::{Back, Home, Returned};
+use super::reactor;
 use super::ready::Registration;
 use super::serve::Held;
 use super::wheel::{Tick, Wheel};
@@ -106,7 +107,7 @@ impl<S: App> Worker<S> {
             shutdown_response: config.shutdown_response.clone(),
             now,
             config,
-            poll: AsyncFd::with_interest(poll, tokio::io::Interest::READABLE)?,
+            poll: reactor::watch(poll, tokio::io::Interest::READABLE)?,
             events: mio::Events::with_capacity(SLICE),
             accept: Some(accept),
             sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),

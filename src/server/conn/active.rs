@@ -206,7 +206,7 @@ where
     }
 
     /// Answers a waiting request in the service's stead. Its future is dropped here.
-    pub(crate) fn answer(&mut self, response: Response<S::ResBody>) {
+    pub(crate) fn answer(&self, response: Response<S::ResBody>) {
         self.slot.answer(response);
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http::Response;
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::rt::{Read, Write};
@@ -17,6 +18,8 @@ use super::flags::Rest;
 use super::io::LEFTOVER_BYTES_MAX;
 use super::settings::{Settings, Wait};
 use crate::BoxError;
+use crate::deferred::Outcome;
+use crate::deferred::outcome::drop_because;
 
 /// One connection, whichever of hyper's machines drives it.
 pub(crate) struct Core<I, S: HttpService<Incoming>, M> {
@@ -211,6 +214,37 @@ where
             }
             State::Active(active) => active.graceful_shutdown(),
             State::Gone => {}
+        }
+    }
+
+    /// A graceful shutdown that waits for no service: a request that is parked gets `answer`, and its future is dropped
+    /// because of it. Unlike hyper's, it awaits a head of which a part is there on a kept connection too.
+    ///
+    /// To be called again after each poll; says whether another is needed.
+    #[allow(dead_code, reason = "the slab does the same on its own")]
+    pub(crate) fn drain(&mut self, answer: impl FnOnce() -> Response<S::ResBody>) -> bool {
+        match &mut self.state {
+            State::Dormant(dormant) if dormant.parked.is_some() => {
+                dormant.notes.last = true;
+                drop_because(Outcome::ShutDown, || self.resume(Wake::Answer(Ok(answer()))));
+                true
+            }
+            State::Dormant(dormant) => {
+                dormant.notes.last = true;
+                let ends = dormant.leftover.is_empty() && !self.shutdown;
+                self.shutdown |= ends;
+                ends
+            }
+            State::Active(active) if active.is_waiting() => {
+                active.graceful_shutdown();
+                drop_because(Outcome::ShutDown, || active.answer(answer()));
+                true
+            }
+            State::Active(active) if !active.is_last() && !active.is_reading_large_head() => {
+                active.graceful_shutdown();
+                true
+            }
+            State::Active(_) | State::Gone => false,
         }
     }
 

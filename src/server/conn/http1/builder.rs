@@ -248,8 +248,14 @@ impl Builder {
         Connection { core: Core::timed_out(self.settings.clone(), io, service, leftover) }
     }
 
+    /// A builder with settings that are shared already.
+    #[allow(dead_code, reason = "for platforms without a slab")]
+    pub(crate) fn from_shared(settings: Arc<Settings>) -> Self {
+        Self { settings }
+    }
+
     /// The settings that its connections share.
-    pub(crate) fn shared(&self) -> &Settings {
+    pub(crate) fn shared(&self) -> &Arc<Settings> {
         &self.settings
     }
 }

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use http::Response;
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::rt::{Read, Write};
@@ -47,6 +48,12 @@ where
     /// As [`Connection::graceful_shutdown`](super::Connection::graceful_shutdown).
     pub fn graceful_shutdown(mut self: Pin<&mut Self>) {
         self.core.graceful_shutdown();
+    }
+
+    /// See [`Core::drain`].
+    #[allow(dead_code, reason = "for platforms without a slab")]
+    pub(crate) fn drain(&mut self, answer: impl FnOnce() -> Response<B>) -> bool {
+        self.core.drain(answer)
     }
 
     /// Takes the connection apart, unless it has been upgraded.

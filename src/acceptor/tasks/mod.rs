@@ -1,0 +1,98 @@
+//! Each connection in a task of its own, which is dormant while it waits.
+//!
+//! For platforms without descriptors that a slab could watch. Everything behaves as with the slab; a connection that
+//! waits costs a task and a registration with tokio more.
+
+mod connection;
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::service::Service;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+use super::Config;
+use super::listener::{Backoff, is_connection_error};
+use super::shutdown::Drain;
+use crate::BoxError;
+
+/// Accepts connections and remembers how that went.
+struct Listener {
+    socket: TcpListener,
+    backoff: Backoff,
+}
+
+/// Accepts and serves until `stop` resolves, and then until every connection has ended.
+pub(super) async fn serve<S, B>(
+    listener: socket2::Socket,
+    service: S,
+    config: Config,
+    stop: impl Future<Output = ()>,
+) -> io::Result<()>
+where
+    S: Service<Request<Incoming>, Response = Response<B>> + 'static,
+    S::Error: Into<BoxError>,
+    B: Body + 'static,
+    B::Error: Into<BoxError>,
+{
+    let mut listener = Listener { socket: TcpListener::from_std(listener.into())?, backoff: Backoff::default() };
+    let room = Arc::new(Semaphore::new(config.max_connections.min(Semaphore::MAX_PERMITS)));
+    let service = Rc::new(service);
+    let config = Rc::new(config);
+    let drain = Drain::new();
+    let mut stop = pin!(stop);
+    loop {
+        let next = async {
+            // Held by the connection: past the limit nobody is accepted until one leaves.
+            let place = room.clone().acquire_owned().await;
+            (place, listener.accept().await)
+        };
+        let (place, (stream, peer)) = tokio::select! {
+            biased;
+            () = stop.as_mut() => break,
+            accepted = next => accepted,
+        };
+        config.stats.counters().accepted.increment();
+        let connection = connection::serve(stream, peer, service.clone(), config.clone(), drain.stop());
+        tokio::task::spawn_local(async move {
+            let _place = place;
+            connection.await;
+        });
+    }
+    // Closed before anything else, so that new clients are refused and go elsewhere.
+    drop(listener);
+    drain.finish(config.shutdown_timeout).await;
+    Ok(())
+}
+
+impl Listener {
+    /// The next connection. Its bytes go out as they are written: Nagle's algorithm is off.
+    ///
+    /// Cancel safe: a connection that was not returned is still in the queue.
+    async fn accept(&mut self) -> (TcpStream, SocketAddr) {
+        loop {
+            match self.socket.accept().await {
+                Ok((stream, peer)) => {
+                    self.backoff.succeeded();
+                    match stream.set_nodelay(true) {
+                        Ok(()) => return (stream, peer),
+                        // The client may have reset the connection by now, which is no reason to serve it.
+                        Err(error) => tracing::debug!(%peer, %error, "a connection was gone when it was accepted"),
+                    }
+                }
+                Err(error) if is_connection_error(&error) => {
+                    tracing::debug!(%error, "a connection was gone before it was accepted");
+                }
+                Err(error) => tokio::time::sleep(self.backoff.failed(&error)).await,
+            }
+        }
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use hyper::body::Incoming;
@@ -43,9 +44,10 @@ pub(crate) struct Active<I, S: HttpService<Incoming>, M> {
     _io: std::marker::PhantomData<fn() -> I>,
 }
 
-/// Forwards to a task, and can be counted: who else has a clone?
+/// Forwards to a task, and tells whether anybody else has, or had, a clone.
 struct Probe {
     task: Waker,
+    woken: AtomicBool,
 }
 
 impl<I, S, M> Active<I, S, M>
@@ -58,9 +60,9 @@ where
 {
     /// Builds hyper for a dormant connection, because of `wake`. It must be polled before anything else.
     pub(crate) fn resume(dormant: Dormant<I, S>, wake: Wake<S::ResBody>, settings: &Settings) -> Self {
-        let Dormant { io, service, parked, leftover, notes } = dormant;
+        let Dormant { io, service, parked, leftover, seen, notes } = dormant;
         let flags = Arc::new(Flags::default());
-        let mut replay = Replay { leftover: leftover.into_vec(), ..Replay::default() };
+        let mut replay = Replay { leftover: leftover.into_vec(), seen, ..Replay::default() };
         let mut hyper = None;
         let mut shutdown = false;
         let head = parked.as_ref().map(|parked| if notes.last { parked.head.last() } else { parked.head });
@@ -69,6 +71,7 @@ where
             (Wake::End(end), Some(_)) => {
                 // hyper does not look for the end behind bytes that it still holds.
                 replay.leftover = Vec::new();
+                replay.seen = 0;
                 replay.end = Some(end);
                 Reply::Never
             }
@@ -94,7 +97,7 @@ where
         if notes.last && hyper.is_none() {
             hyper = Some(settings.last_request());
         }
-        let large_head = replay.leftover.len() > LEFTOVER_BYTES_MAX;
+        let large_head = replay.leftover.len() >= LEFTOVER_BYTES_MAX;
         let slot = Arc::new(Slot::new(reply, head.unwrap_or_default()));
         let io = Io::new(io, replay, flags.clone(), settings.half_close);
         let adapter = Adapter::new(service, slot.clone(), flags.clone());
@@ -129,26 +132,28 @@ where
         result
     }
 
-    /// Polls hyper with a waker that is new to it. Its body channel keeps a clone in each poll for as long as a part
+    /// Polls hyper with a waker that is new to it. Its body channel takes a clone in each poll for as long as a part
     /// of the request's body is not handed over (hyper 1.12, `body/chan.rs`), and nothing else in hyper does: what is
-    /// ours, and the user's, gets the task's own.
+    /// ours, and the user's, gets the task's own. The channel gives the clone up only by waking it, because somebody
+    /// has taken a part of the body or dropped it, perhaps on another thread; then nothing is known yet.
     fn probe(
         &mut self,
         cx: &mut Context<'_>,
         poll: impl Fn(&mut M, &mut Context<'_>) -> Poll<hyper::Result<()>>,
     ) -> Poll<hyper::Result<()>> {
         let released_before = self.flags.has(Flag::BodyReleased);
-        let probe = Arc::new(Probe { task: cx.waker().clone() });
+        let probe = Arc::new(Probe { task: cx.waker().clone(), woken: AtomicBool::new(false) });
         self.flags.begin_poll();
         self.flags.begin_probe(cx.waker());
         let result = poll(&mut self.machine, &mut Context::from_waker(&Waker::from(probe.clone())));
         self.flags.end_probe();
         self.note_call();
         if !self.flags.has(Flag::Called) {
-            self.flags.put(Flag::BodyReleased, Arc::strong_count(&probe) == 1);
+            let released = Arc::into_inner(probe).is_some_and(|probe| !probe.woken.into_inner());
+            self.flags.put(Flag::BodyReleased, released);
             // A body that was dropped before its end may have closed hyper's reading side; then it never reads again,
             // and what is left of the body must not be taken for a request.
-            self.flags.put(Flag::BodyDone, released_before && self.flags.has(Flag::ReadBlocked));
+            self.flags.put(Flag::BodyDone, released_before && released && self.flags.has(Flag::ReadBlocked));
         }
         result
     }
@@ -197,14 +202,13 @@ where
     /// Takes hyper apart. `None` once it is upgraded.
     pub(crate) fn into_dormant(self) -> Option<(Dormant<I, S>, Option<End>)> {
         let http1::Parts { io, read_buf, service, .. } = self.machine.into_parts()?;
-        let (io, leftover, end) = io.into_parts(read_buf);
+        let (io, Replay { leftover, seen, end, .. }) = io.into_parts(&read_buf);
         let parked = match self.slot.take() {
             Reply::Waiting(future) => Some(Parked { future, head: self.slot.head() }),
             Reply::None | Reply::Ready(_) | Reply::Never => None,
         };
-        // Copied to their own size: a slice of hyper's buffer would keep all of it.
-        let leftover = Box::from(&leftover[..]);
-        Some((Dormant { io, service: service.into_service(), parked, leftover, notes: self.notes }, end))
+        let leftover = leftover.into_boxed_slice();
+        Some((Dormant { io, service: service.into_service(), parked, leftover, seen, notes: self.notes }, end))
     }
 }
 
@@ -240,6 +244,7 @@ impl std::task::Wake for Probe {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
+        self.woken.store(true, Ordering::Relaxed);
         self.task.wake_by_ref();
     }
 }

@@ -8,6 +8,7 @@ use hyper::rt::Timer;
 use hyper::server::conn::http1;
 
 use super::deadline::{DefaultTimer, Elapsed};
+use super::io::LEFTOVER_BYTES_MAX;
 
 /// What a connection waits for, each with a limit of its own. None runs while a request is parked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +28,7 @@ pub(crate) struct Settings {
     pub(crate) hyper: http1::Builder,
     pub(crate) half_close: bool,
     pub(crate) timer: Arc<dyn Timer + Send + Sync>,
+    max_header_size: Option<usize>,
     header_read_timeout: Option<Duration>,
     first_byte_timeout: Option<Option<Duration>>,
     idle_timeout: Option<Option<Duration>>,
@@ -43,10 +45,21 @@ impl Settings {
             hyper,
             half_close: false,
             timer: Arc::new(DefaultTimer),
+            max_header_size: None,
             header_read_timeout: Some(HEADER_READ_TIMEOUT),
             first_byte_timeout: None,
             idle_timeout: None,
         }
+    }
+
+    pub(crate) fn set_max_header_size(&mut self, max: usize) {
+        self.max_header_size = Some(max);
+        self.hyper.max_header_size(max);
+    }
+
+    /// The length from which hyper looks at a head that is not whole.
+    pub(crate) fn unparsed_bytes_max(&self) -> usize {
+        self.max_header_size.map_or(LEFTOVER_BYTES_MAX, |max| max.min(LEFTOVER_BYTES_MAX))
     }
 
     pub(crate) fn set_timeout(&mut self, wait: Wait, timeout: Option<Duration>) {

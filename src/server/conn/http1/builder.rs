@@ -131,7 +131,7 @@ impl Builder {
     ///
     /// Default is [`max_buf_size`](Self::max_buf_size).
     pub fn max_header_size(&mut self, val: usize) -> &mut Self {
-        self.settings().hyper.max_header_size(val);
+        self.settings().set_max_header_size(val);
         self
     }
 

@@ -16,6 +16,8 @@ struct Pair<'a> {
     ours: World,
     /// How much of the input is delivered.
     delivered: usize,
+    /// The requests that the services have seen, if only these are compared.
+    seen: Option<[Vec<String>; 2]>,
 }
 
 /// Bytes that come one by one: long inputs are long for the sake of their bodies.
@@ -29,7 +31,13 @@ enum Outcome {
 }
 
 pub fn run(case: &Case) -> Result<(), TestCaseError> {
-    let mut pair = Pair { case, hyper: World::hyper(case), ours: World::ours(case), delivered: 0 };
+    let mut pair = Pair {
+        case,
+        hyper: World::hyper(case),
+        ours: World::ours(case),
+        delivered: 0,
+        seen: case.depends_on_reads().then(Default::default),
+    };
     pair.settle("the beginning")?;
     for (n, step) in case.steps.iter().enumerate() {
         let times = if matches!(step, Step::Trickle) { pair.undelivered().min(TRICKLE_MAX) } else { 1 };
@@ -124,6 +132,15 @@ impl Pair<'_> {
             forget_refused_upgrade(&mut ours);
         }
         let (hyper_written, ours_written) = (self.hyper.wire.take_written(), self.ours.wire.take_written());
+        if let Some(seen) = &mut self.seen {
+            seen[0].extend(requests(&hyper));
+            seen[1].extend(requests(&ours));
+            let differs = seen[0].iter().zip(&seen[1]).find(|(hyper, ours)| hyper != ours);
+            return match differs {
+                Some(differs) => Err(TestCaseError::fail(format!("after {step}, requests differ: {differs:#?}"))),
+                None => Ok(Outcome::Same),
+            };
+        }
         if self.left_early(&ours) {
             return Ok(Outcome::LeftEarly);
         }
@@ -142,6 +159,19 @@ impl Pair<'_> {
         let ended = matches!(&self.ours.result, Some(Err(_)));
         self.ours.wire.has_ended() && !self.case.settings.half_close && !self.hyper.is_over() && ended && unanswered
     }
+}
+
+/// The requests that a service was called with.
+fn requests(events: &Events) -> Vec<String> {
+    let mut requests = Vec::new();
+    for (actor, events) in events {
+        if let (Actor::Request(_), Some(Event::Note(note))) = (actor, events.first()) {
+            if note.contains(" HTTP/") {
+                requests.push(note.clone());
+            }
+        }
+    }
+    requests
 }
 
 /// hyper remembers an upgrade that was refused until the connection ends, and then carries it out instead of closing

@@ -141,6 +141,14 @@ struct Unanswered {
     answered: bool,
 }
 
+// ===== impl Plan =====
+
+impl Plan {
+    pub fn reads_to_the_end(&self) -> bool {
+        matches!(self.read, ReadBody::All | ReadBody::AllAndKeep | ReadBody::Task)
+    }
+}
+
 // ===== impl Shared =====
 
 impl Shared {

@@ -17,6 +17,10 @@ use super::service::{Adapter, Reply, Slot};
 use super::settings::Settings;
 use crate::BoxError;
 
+/// Probes in a row: one in which the response is done, one that tells that hyper has no body to hand over, and one that
+/// tells that it goes on reading after it.
+const PROBES_MAX: usize = 3;
+
 /// hyper's connection, over our IO and service.
 pub(crate) type Plain<I, S> = http1::Connection<Io<I>, Adapter<S>>;
 /// hyper's connection that may be upgraded.
@@ -73,6 +77,7 @@ where
                 replay.leftover = Vec::new();
                 replay.seen = 0;
                 replay.end = Some(end);
+                hyper = Some(settings.without_client());
                 Reply::Never
             }
             (Wake::End(end), None) => {
@@ -118,14 +123,13 @@ where
         self.flags.begin_poll();
         let mut result = poll(&mut self.machine, cx);
         self.note_call();
-        // Two probes tell all that there is to know: the first that hyper has no body to hand over, the second that it
-        // goes on reading after it.
-        for _ in 0..2 {
+        for _ in 0..PROBES_MAX {
             if result.is_ready() || !self.flags.wants_probe() {
                 break;
             }
+            let responded = self.flags.responded();
             result = self.probe(cx, &poll);
-            if !self.flags.has(Flag::BodyReleased) {
+            if !self.flags.has(Flag::BodyReleased) && responded == self.flags.responded() {
                 break;
             }
         }
@@ -142,6 +146,7 @@ where
         poll: impl Fn(&mut M, &mut Context<'_>) -> Poll<hyper::Result<()>>,
     ) -> Poll<hyper::Result<()>> {
         let released_before = self.flags.has(Flag::BodyReleased);
+        let responded_before = self.flags.responded();
         let probe = Arc::new(Probe { task: cx.waker().clone(), woken: AtomicBool::new(false) });
         self.flags.begin_poll();
         self.flags.begin_probe(cx.waker());
@@ -151,6 +156,7 @@ where
         if !self.flags.has(Flag::Called) {
             let released = Arc::into_inner(probe).is_some_and(|probe| !probe.woken.into_inner());
             self.flags.put(Flag::BodyReleased, released);
+            self.flags.put(Flag::BodyHeld, responded_before && !released);
             // A body that was dropped before its end may have closed hyper's reading side; then it never reads again,
             // and what is left of the body must not be taken for a request.
             self.flags.put(Flag::BodyDone, released_before && released && self.flags.has(Flag::ReadBlocked));

@@ -63,6 +63,9 @@ pub(crate) enum Flag {
     PlainFraming = 1 << 13,
     /// It is unknown whether hyper will keep the connection after this request.
     Ambiguous = 1 << 14,
+    /// hyper had a body to hand over when the response was done. It then holds on to its end until the next request,
+    /// and tells the reader of the body that it failed if it is put away.
+    BodyHeld = 1 << 15,
 }
 
 /// The facts of one connection. Written by its own task alone, so that plain loads and stores are enough.
@@ -101,6 +104,7 @@ impl Flags {
         self.clear(Flag::ReadBlocked);
         self.clear(Flag::BodyReleased);
         self.clear(Flag::BodyDone);
+        self.clear(Flag::BodyHeld);
         self.set(Flag::Called);
         self.set(Flag::Waiting);
         self.put(Flag::Upgrade, upgrade);
@@ -115,10 +119,16 @@ impl Flags {
         self.clear(Flag::Flushed);
     }
 
-    /// Whether the end of the request's body has to be found out by probing before the connection may rest.
+    /// Whether the response is done, or none is due.
+    pub(crate) fn responded(&self) -> bool {
+        !self.has(Flag::Waiting) && !self.has(Flag::Responding)
+    }
+
+    /// Whether the end of the request's body has to be found out by probing before the connection may rest. Once the
+    /// response is done that must be found out at once.
     pub(crate) fn wants_probe(&self) -> bool {
-        let resting = self.has(Flag::Waiting) || !self.has(Flag::Responding);
-        resting && self.has(Flag::Body) && !self.has(Flag::BodyDone) && self.has(Flag::Flushed)
+        let unknown = self.has(Flag::Body) && !self.has(Flag::BodyDone) && !self.has(Flag::BodyHeld);
+        unknown && (self.responded() || self.has(Flag::Waiting) && self.has(Flag::Flushed))
     }
 
     /// Whether, and how, hyper may be put away now that its poll returned `Pending`.

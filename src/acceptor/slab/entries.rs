@@ -31,9 +31,15 @@ pub(super) struct Dormant<F> {
     pub(super) queued: Tick,
     pub(super) peer: Peer,
     pub(super) future: Option<Pin<Box<F>>>,
-    // Twice boxed: nearly always there is none, and then it is one word.
-    pub(super) leftover: Option<Box<Box<[u8]>>>,
+    // Boxed: nearly always there is none, and then it is one word.
+    pub(super) leftover: Option<Box<Leftover>>,
     pub(super) waker: Option<Arc<EntryWaker>>,
+}
+
+/// What a client has sent beyond the request in hand, see the fields of the same names of the builders' own record.
+pub(super) struct Leftover {
+    pub(super) bytes: Box<[u8]>,
+    pub(super) seen: usize,
 }
 
 /// Who the client is. An IPv6 address is rare, and too large to be carried by everyone.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use super::super::service::{Served, own, service_unavailable};
-use super::entries::{self, Peer};
+use super::entries::{self, Leftover, Peer};
 use super::graduate::{self, Luggage};
 use super::ready::EntryWaker;
 use super::stream::{Input, Stream, in_place};
@@ -57,11 +57,13 @@ impl<S: App> Held<S> {
         let entry = worker.entries.take(key)?;
         let entries::Dormant { socket, input, head, notes, due, queued, peer, future, leftover, waker } = entry;
         worker.leave(future.is_some());
+        let (leftover, seen) = leftover.map_or_else(Default::default, |leftover| (leftover.bytes, leftover.seen));
         let dormant = Dormant {
             io: Stream::new(socket, input),
             service: Served { service: worker.service.clone(), peer },
             parked: future.map(|future| Parked { future, head }),
-            leftover: leftover.map_or_else(Box::default, |leftover| *leftover),
+            leftover,
+            seen,
             notes,
         };
         let waker = waker.unwrap_or_else(|| worker.registration.waker(key));
@@ -85,11 +87,11 @@ impl<S: App> Held<S> {
             worker.wheel.insert(due, key, worker.now);
             queued = due;
         }
-        let Dormant::<S> { io, service: Served { peer, .. }, parked, leftover, notes } = dormant;
+        let Dormant::<S> { io, service: Served { peer, .. }, parked, leftover, seen, notes } = dormant;
         let (socket, input) = io.into_socket();
         let (future, head) = parked.map(|Parked { future, head }| (future, head)).unzip();
         worker.enter(future.is_some());
-        let leftover = (!leftover.is_empty()).then(|| Box::new(leftover));
+        let leftover = (!leftover.is_empty()).then(|| Box::new(Leftover { bytes: leftover, seen }));
         let head = head.unwrap_or_default();
         let waker = Some(waker);
         let entry = entries::Dormant { socket, input, head, notes, due, queued, peer, future, leftover, waker };
@@ -100,10 +102,9 @@ impl<S: App> Held<S> {
     pub(super) fn look(mut self, worker: &mut Worker<S>) {
         self.waker.clear();
         let waker = Waker::from(self.waker.clone());
-        let half_close = worker.settings.half_close;
         let descriptor = self.dormant.io.descriptor();
         let (polled, next) = timer::host(&waker, || {
-            in_place(descriptor, || self.dormant.poll(&mut Context::from_waker(&waker), half_close))
+            in_place(descriptor, || self.dormant.poll(&mut Context::from_waker(&waker), &worker.settings))
         });
         match polled {
             Poll::Pending => self.put(worker, next),
@@ -123,10 +124,9 @@ impl<S: App> Held<S> {
     }
 
     fn poll_client(&mut self, worker: &Worker<S>) -> Poll<Wake<S>> {
-        let half_close = worker.settings.half_close;
         let descriptor = self.dormant.io.descriptor();
         // Nobody is woken: the worker's poll tells of the client.
-        in_place(descriptor, || self.dormant.poll_client(&mut Context::from_waker(Waker::noop()), half_close))
+        in_place(descriptor, || self.dormant.poll_client(&mut Context::from_waker(Waker::noop()), &worker.settings))
     }
 
     fn woken(self, worker: &mut Worker<S>, wake: Wake<S>) {

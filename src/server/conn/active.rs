@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use http::Response;
@@ -16,6 +17,10 @@ use super::io::{End, Io, LEFTOVER_BYTES_MAX, Replay};
 use super::service::{Adapter, Reply, Slot};
 use super::settings::Settings;
 use crate::BoxError;
+
+/// Probes in a row: one in which the response is done, one that tells that hyper has no body to hand over, and one that
+/// tells that it goes on reading after it.
+const PROBES_MAX: usize = 3;
 
 /// hyper's connection, over our IO and service.
 pub(crate) type Plain<I, S> = http1::Connection<Io<I>, Adapter<S>>;
@@ -41,12 +46,14 @@ pub(crate) struct Active<I, S: HttpService<Incoming>, M> {
     called: bool,
     // The head in hand is larger than what is worth to be kept as bytes: hyper keeps it until it is whole.
     large_head: bool,
+    takes_replay: bool,
     _io: std::marker::PhantomData<fn() -> I>,
 }
 
-/// Forwards to a task, and can be counted: who else has a clone?
+/// Forwards to a task, and tells whether anybody else has, or had, a clone.
 struct Probe {
     task: Waker,
+    woken: AtomicBool,
 }
 
 impl<I, S, M> Active<I, S, M>
@@ -59,9 +66,9 @@ where
 {
     /// Builds hyper for a dormant connection, because of `wake`. It must be polled before anything else.
     pub(crate) fn resume(dormant: Dormant<I, S>, wake: Wake<S::ResBody>, settings: &Settings) -> Self {
-        let Dormant { io, service, parked, leftover, notes } = dormant;
+        let Dormant { io, service, parked, leftover, seen, notes } = dormant;
         let flags = Arc::new(Flags::default());
-        let mut replay = Replay { leftover: leftover.into_vec(), ..Replay::default() };
+        let mut replay = Replay { leftover: leftover.into_vec(), seen, ..Replay::default() };
         let mut hyper = None;
         let mut shutdown = false;
         let head = parked.as_ref().map(|parked| if notes.last { parked.head.last() } else { parked.head });
@@ -70,7 +77,9 @@ where
             (Wake::End(end), Some(_)) => {
                 // hyper does not look for the end behind bytes that it still holds.
                 replay.leftover = Vec::new();
+                replay.seen = 0;
                 replay.end = Some(end);
+                hyper = Some(settings.without_client());
                 Reply::Never
             }
             (Wake::End(end), None) => {
@@ -95,7 +104,7 @@ where
         if notes.last && hyper.is_none() {
             hyper = Some(settings.last_request());
         }
-        let large_head = replay.leftover.len() > LEFTOVER_BYTES_MAX;
+        let large_head = replay.leftover.len() >= LEFTOVER_BYTES_MAX;
         let slot = Arc::new(Slot::new(reply, head.unwrap_or_default()));
         let io = Io::new(io, replay, flags.clone(), settings.half_close);
         let adapter = Adapter::new(service, slot.clone(), flags.clone());
@@ -104,7 +113,7 @@ where
         if shutdown {
             machine.graceful_shutdown();
         }
-        Self { machine, flags, slot, notes, called: false, large_head, _io: std::marker::PhantomData }
+        Self { machine, flags, slot, notes, called: false, large_head, takes_replay: settings.takes_replay(), _io: std::marker::PhantomData }
     }
 
     /// Drives hyper. `poll` is how: with or without closing the IO in the end.
@@ -116,40 +125,43 @@ where
         self.flags.begin_poll();
         let mut result = poll(&mut self.machine, cx);
         self.note_call();
-        // Two probes tell all that there is to know: the first that hyper has no body to hand over, the second that it
-        // goes on reading after it.
-        for _ in 0..2 {
+        for _ in 0..PROBES_MAX {
             if result.is_ready() || !self.flags.wants_probe() {
                 break;
             }
+            let responded = self.flags.responded();
             result = self.probe(cx, &poll);
-            if !self.flags.has(Flag::BodyReleased) {
+            if !self.flags.has(Flag::BodyReleased) && responded == self.flags.responded() {
                 break;
             }
         }
         result
     }
 
-    /// Polls hyper with a waker that is new to it. Its body channel keeps a clone in each poll for as long as a part
+    /// Polls hyper with a waker that is new to it. Its body channel takes a clone in each poll for as long as a part
     /// of the request's body is not handed over (hyper 1.12, `body/chan.rs`), and nothing else in hyper does: what is
-    /// ours, and the user's, gets the task's own.
+    /// ours, and the user's, gets the task's own. The channel gives the clone up only by waking it, because somebody
+    /// has taken a part of the body or dropped it, perhaps on another thread; then nothing is known yet.
     fn probe(
         &mut self,
         cx: &Context<'_>,
         poll: impl Fn(&mut M, &mut Context<'_>) -> Poll<hyper::Result<()>>,
     ) -> Poll<hyper::Result<()>> {
         let released_before = self.flags.has(Flag::BodyReleased);
-        let probe = Arc::new(Probe { task: cx.waker().clone() });
+        let responded_before = self.flags.responded();
+        let probe = Arc::new(Probe { task: cx.waker().clone(), woken: AtomicBool::new(false) });
         self.flags.begin_poll();
         self.flags.begin_probe(cx.waker());
         let result = poll(&mut self.machine, &mut Context::from_waker(&Waker::from(probe.clone())));
         self.flags.end_probe();
         self.note_call();
         if !self.flags.has(Flag::Called) {
-            self.flags.put(Flag::BodyReleased, Arc::strong_count(&probe) == 1);
+            let released = Arc::into_inner(probe).is_some_and(|probe| !probe.woken.into_inner());
+            self.flags.put(Flag::BodyReleased, released);
+            self.flags.put(Flag::BodyHeld, responded_before && !released);
             // A body that was dropped before its end may have closed hyper's reading side; then it never reads again,
             // and what is left of the body must not be taken for a request.
-            self.flags.put(Flag::BodyDone, released_before && self.flags.has(Flag::ReadBlocked));
+            self.flags.put(Flag::BodyDone, released_before && released && self.flags.has(Flag::ReadBlocked));
         }
         result
     }
@@ -171,6 +183,7 @@ where
     pub(crate) fn rest(&self) -> Option<Rest> {
         match self.flags.rest()? {
             Rest::Idle if self.large_head => None,
+            Rest::Parked if !self.takes_replay => None,
             rest => Some(rest),
         }
     }
@@ -218,14 +231,13 @@ where
     /// Takes hyper apart. `None` once it is upgraded.
     pub(crate) fn into_dormant(self) -> Option<(Dormant<I, S>, Option<End>)> {
         let http1::Parts { io, read_buf, service, .. } = self.machine.into_parts()?;
-        let (io, leftover, end) = io.into_parts(read_buf);
+        let (io, Replay { leftover, seen, end, .. }) = io.into_parts(&read_buf);
         let parked = match self.slot.take() {
             Reply::Waiting(future) => Some(Parked { future, head: self.slot.head() }),
             Reply::None | Reply::Ready(_) | Reply::Never => None,
         };
-        // Copied to their own size: a slice of hyper's buffer would keep all of it.
-        let leftover = Box::from(&leftover[..]);
-        Some((Dormant { io, service: service.into_service(), parked, leftover, notes: self.notes }, end))
+        let leftover = leftover.into_boxed_slice();
+        Some((Dormant { io, service: service.into_service(), parked, leftover, seen, notes: self.notes }, end))
     }
 }
 
@@ -237,8 +249,8 @@ where
     <S::ResBody as http_body::Body>::Error: Into<BoxError>,
 {
     pub(crate) fn with_upgrades(self) -> Active<I, S, Upgradeable<I, S>> {
-        let Self { machine, flags, slot, notes, called, large_head, _io } = self;
-        Active { machine: machine.with_upgrades(), flags, slot, notes, called, large_head, _io }
+        let Self { machine, flags, slot, notes, called, large_head, takes_replay, _io } = self;
+        Active { machine: machine.with_upgrades(), flags, slot, notes, called, large_head, takes_replay, _io }
     }
 }
 
@@ -261,6 +273,7 @@ impl std::task::Wake for Probe {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
+        self.woken.store(true, Ordering::Relaxed);
         self.task.wake_by_ref();
     }
 }

@@ -50,6 +50,7 @@ where
     pub(crate) fn new(settings: Arc<Settings>, io: I, service: S, leftover: &[u8]) -> Self {
         let mut dormant = Dormant::new(io, service);
         dormant.leftover = Box::from(leftover);
+        dormant.seen = leftover.len();
         Self::from_dormant(settings, dormant)
     }
 
@@ -72,6 +73,11 @@ where
             core.resume(Wake::Readable);
         }
         core
+    }
+
+    /// Whether it waits without hyper.
+    pub(crate) fn is_dormant(&self) -> bool {
+        matches!(self.state, State::Dormant(_))
     }
 
     /// Drives the connection. `poll` is how hyper is driven.
@@ -114,7 +120,7 @@ where
         if self.shutdown && dormant.parked.is_none() {
             return Poll::Ready(Wake::Shutdown);
         }
-        if let Poll::Ready(wake) = dormant.poll(cx, self.settings.half_close) {
+        if let Poll::Ready(wake) = dormant.poll(cx, &self.settings) {
             return Poll::Ready(wake);
         }
         self.deadline.poll(&*self.settings.timer, cx).map(|()| Wake::Deadline)
@@ -137,7 +143,7 @@ where
         let Some((dormant, end)) = active.into_dormant() else { return Poll::Ready(()) };
         debug_assert_eq!(rest == Rest::Parked, dormant.parked.is_some());
         let begun = !dormant.leftover.is_empty();
-        let large = dormant.leftover.len() > LEFTOVER_BYTES_MAX;
+        let large = dormant.leftover.len() >= LEFTOVER_BYTES_MAX;
         self.state = State::Dormant(dormant);
         if let Some(end) = end {
             self.resume(Wake::End(end));
@@ -152,7 +158,7 @@ where
                     return Poll::Pending;
                 }
                 let State::Dormant(dormant) = &mut self.state else { return Poll::Ready(()) };
-                let wake = ready!(dormant.poll_client(cx, self.settings.half_close));
+                let wake = ready!(dormant.poll_client(cx, &self.settings));
                 self.resume(wake);
                 Poll::Ready(())
             }

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use http::Response;
 use hyper::body::Incoming;
@@ -10,7 +10,8 @@ use hyper::rt::Read;
 use hyper::service::HttpService;
 
 use super::head::Head;
-use super::io::{End, poll_leftover};
+use super::io::{End, poll_ahead, poll_some};
+use super::settings::Settings;
 use crate::BoxError;
 
 /// What is left of a connection while it waits: no buffer, no parser, and no task of its own.
@@ -20,8 +21,10 @@ pub(crate) struct Dormant<I, S: HttpService<Incoming>> {
     pub(crate) io: I,
     pub(crate) service: S,
     pub(crate) parked: Option<Parked<S::Future>>,
-    // Bytes of the client that hyper has read, or would have, and not used.
+    // Bytes of the client that are read and not used.
     pub(crate) leftover: Box<[u8]>,
+    // How many of these hyper would have read by now.
+    pub(crate) seen: usize,
     pub(crate) notes: Notes,
 }
 
@@ -60,32 +63,34 @@ where
     S: HttpService<Incoming>,
 {
     pub(crate) fn new(io: I, service: S) -> Self {
-        Self { io, service, parked: None, leftover: Box::default(), notes: Notes::default() }
+        Self { io, service, parked: None, leftover: Box::default(), seen: 0, notes: Notes::default() }
     }
 
     /// Waits for the client or the service. The client is looked at first, as hyper does it: who has left gets no
     /// answer.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, half_close: bool) -> Poll<Wake<S::ResBody>> {
-        if let Poll::Ready(wake) = self.poll_client(cx, half_close) {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, settings: &Settings) -> Poll<Wake<S::ResBody>> {
+        if let Poll::Ready(wake) = self.poll_client(cx, settings) {
             return Poll::Ready(wake);
         }
         self.poll_service(cx)
     }
 
     /// Looks at the client alone.
-    pub(crate) fn poll_client(&mut self, cx: &mut Context<'_>, half_close: bool) -> Poll<Wake<S::ResBody>> {
-        if self.parked.is_some() && half_close {
-            return Poll::Pending;
+    pub(crate) fn poll_client(&mut self, cx: &mut Context<'_>, settings: &Settings) -> Poll<Wake<S::ResBody>> {
+        if self.parked.is_none() {
+            self.edit_leftover(|io, leftover, seen| poll_head(io, cx, leftover, seen, settings.unparsed_bytes_max()))
+        } else if settings.half_close {
+            Poll::Pending
+        } else {
+            self.edit_leftover(|io, leftover, seen| poll_end(io, cx, leftover, seen)).map(Wake::End)
         }
-        let before = self.leftover.len();
+    }
+
+    fn edit_leftover<R>(&mut self, edit: impl FnOnce(&mut I, &mut Vec<u8>, &mut usize) -> R) -> R {
         let mut leftover = std::mem::take(&mut self.leftover).into_vec();
-        let end = poll_leftover(&mut self.io, cx, &mut leftover);
+        let result = edit(&mut self.io, &mut leftover, &mut self.seen);
         self.leftover = leftover.into_boxed_slice();
-        match end {
-            Some(end) => Poll::Ready(Wake::End(end)),
-            None if self.parked.is_none() && self.leftover.len() > before => Poll::Ready(Wake::Readable),
-            None => Poll::Pending,
-        }
+        result
     }
 
     fn poll_service(&mut self, cx: &mut Context<'_>) -> Poll<Wake<S::ResBody>> {
@@ -94,4 +99,49 @@ where
             None => Poll::Pending,
         }
     }
+}
+
+/// Waits for a head, or for that which has begun to be whole: hyper parses no more often. A head as long as
+/// `bytes_max` is hyper's to refuse.
+fn poll_head<I: Read + Unpin, B>(
+    io: &mut I,
+    cx: &mut Context<'_>,
+    leftover: &mut Vec<u8>,
+    seen: &mut usize,
+    bytes_max: usize,
+) -> Poll<Wake<B>> {
+    loop {
+        let before = leftover.len();
+        if let Some(end) = ready!(poll_some(io, cx, leftover)) {
+            return Poll::Ready(Wake::End(end));
+        }
+        if before == 0 {
+            *seen = leftover.len();
+            return Poll::Ready(Wake::Readable);
+        }
+        if leftover.len() >= bytes_max || has_blank_line(leftover, before) {
+            return Poll::Ready(Wake::Readable);
+        }
+    }
+}
+
+/// Waits for the client to leave, behind all that it sends.
+fn poll_end<I: Read + Unpin>(io: &mut I, cx: &mut Context<'_>, leftover: &mut Vec<u8>, seen: &mut usize) -> Poll<End> {
+    if *seen == 0 {
+        // hyper reads once and, when that has given it something, no more.
+        if let Some(end) = ready!(poll_some(io, cx, leftover)) {
+            return Poll::Ready(end);
+        }
+        *seen = leftover.len();
+    }
+    poll_ahead(io, cx, leftover).map_or(Poll::Pending, Poll::Ready)
+}
+
+/// Whether a blank line ends in `bytes` after `from`, as hyper 1.12 looks for the end of a head.
+fn has_blank_line(bytes: &[u8], from: usize) -> bool {
+    let bytes = &bytes[from.saturating_sub(3)..];
+    (0..bytes.len()).any(|at| {
+        let rest = &bytes[at..];
+        rest.starts_with(b"\r\n\r\n") || rest.starts_with(b"\n\n") || rest.starts_with(b"\n\r\n")
+    })
 }

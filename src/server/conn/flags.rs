@@ -15,7 +15,7 @@
 //!          more to read
 //! ```
 
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Waker};
 
@@ -30,7 +30,7 @@ pub(crate) enum Rest {
 
 /// One fact about the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u16)]
+#[repr(u32)]
 pub(crate) enum Flag {
     /// The last thing that happened on the write side was a completed flush: hyper's write buffer is empty.
     Flushed = 1,
@@ -65,26 +65,29 @@ pub(crate) enum Flag {
     Ambiguous = 1 << 14,
     /// A request has asked for an upgrade, whatever came of it.
     UpgradeAsked = 1 << 15,
+    /// hyper had a body to hand over when the response was done. It then holds on to its end until the next request,
+    /// and tells the reader of the body that it failed if it is put away.
+    BodyHeld = 1 << 16,
 }
 
 /// The facts of one connection. Written by its own task alone, so that plain loads and stores are enough.
 #[derive(Debug, Default)]
 pub(crate) struct Flags {
-    bits: AtomicU16,
+    bits: AtomicU32,
     task: Mutex<Option<Waker>>,
 }
 
 impl Flags {
     pub(crate) fn has(&self, flag: Flag) -> bool {
-        self.bits.load(Ordering::Relaxed) & flag as u16 != 0
+        self.bits.load(Ordering::Relaxed) & flag as u32 != 0
     }
 
     pub(crate) fn set(&self, flag: Flag) {
-        self.bits.store(self.bits.load(Ordering::Relaxed) | flag as u16, Ordering::Relaxed);
+        self.bits.store(self.bits.load(Ordering::Relaxed) | flag as u32, Ordering::Relaxed);
     }
 
     pub(crate) fn clear(&self, flag: Flag) {
-        self.bits.store(self.bits.load(Ordering::Relaxed) & !(flag as u16), Ordering::Relaxed);
+        self.bits.store(self.bits.load(Ordering::Relaxed) & !(flag as u32), Ordering::Relaxed);
     }
 
     pub(crate) fn put(&self, flag: Flag, value: bool) {
@@ -103,6 +106,7 @@ impl Flags {
         self.clear(Flag::ReadBlocked);
         self.clear(Flag::BodyReleased);
         self.clear(Flag::BodyDone);
+        self.clear(Flag::BodyHeld);
         self.set(Flag::Called);
         self.set(Flag::Waiting);
         self.put(Flag::Upgrade, upgrade);
@@ -120,10 +124,16 @@ impl Flags {
         self.clear(Flag::Flushed);
     }
 
-    /// Whether the end of the request's body has to be found out by probing before the connection may rest.
+    /// Whether the response is done, or none is due.
+    pub(crate) fn responded(&self) -> bool {
+        !self.has(Flag::Waiting) && !self.has(Flag::Responding)
+    }
+
+    /// Whether the end of the request's body has to be found out by probing before the connection may rest. Once the
+    /// response is done that must be found out at once.
     pub(crate) fn wants_probe(&self) -> bool {
-        let resting = self.has(Flag::Waiting) || !self.has(Flag::Responding);
-        resting && self.has(Flag::Body) && !self.has(Flag::BodyDone) && self.has(Flag::Flushed)
+        let unknown = self.has(Flag::Body) && !self.has(Flag::BodyDone) && !self.has(Flag::BodyHeld);
+        unknown && (self.responded() || self.has(Flag::Waiting) && self.has(Flag::Flushed))
     }
 
     /// Whether, and how, hyper may be put away now that its poll returned `Pending`.

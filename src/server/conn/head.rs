@@ -10,6 +10,11 @@ use http::{HeaderMap, HeaderName, Method, Request, Version};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Head(u8);
 
+/// The most bytes of a replayed head.
+pub(crate) const REPLAY_BYTES_MAX: usize = 57;
+/// The most headers in it.
+pub(crate) const REPLAY_HEADERS_MAX: usize = 2;
+
 const IS_HEAD: u8 = 1;
 const HTTP_10: u8 = 1 << 1;
 const KEEP_ALIVE: u8 = 1 << 2;
@@ -107,6 +112,8 @@ mod tests {
         for bits in 0..16 {
             let bytes = Head(bits).bytes();
             assert!(bytes.ends_with(b"\r\n\r\n"));
+            assert!(bytes.len() <= REPLAY_BYTES_MAX);
+            assert!(bytes.iter().filter(|byte| **byte == b'\n').count() <= REPLAY_HEADERS_MAX + 2);
             assert_eq!(bytes.starts_with(b"HEAD "), bits & IS_HEAD != 0);
         }
     }

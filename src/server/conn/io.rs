@@ -4,9 +4,8 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
 use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 
 use super::flags::{Flag, Flags};
@@ -30,6 +29,8 @@ pub(crate) struct Replay {
     pub(crate) head: &'static [u8],
     /// Bytes that the client sent after it.
     pub(crate) leftover: Vec<u8>,
+    /// How many of these hyper would have in its buffer, had it not been put away.
+    pub(crate) seen: usize,
     /// What comes after those bytes, if it is known.
     pub(crate) end: Option<End>,
 }
@@ -51,41 +52,44 @@ impl<I> Io<I> {
         Self { inner, replay, flags, half_close }
     }
 
-    /// The IO, and the bytes that hyper (`read`) and this wrapper hold of what was read from it.
-    pub(crate) fn into_parts(self, read: Bytes) -> (I, Bytes, Option<End>) {
+    /// The IO, the replay that continues where hyper is, which holds the bytes `read`.
+    pub(crate) fn into_parts(self, read: &[u8]) -> (I, Replay) {
         debug_assert!(self.replay.head.is_empty(), "hyper reads a replayed head in its first poll");
-        let leftover = match (read.is_empty(), self.replay.leftover.is_empty()) {
-            (_, true) => read,
-            (true, false) => Bytes::from(self.replay.leftover),
-            (false, false) => Bytes::from([&read[..], &self.replay.leftover].concat()),
-        };
-        (self.inner, leftover, self.replay.end)
+        let mut replay = self.replay;
+        replay.seen = if read.is_empty() { replay.leftover.len() } else { read.len() };
+        replay.leftover.splice(..0, read.iter().copied());
+        (self.inner, replay)
     }
 }
 
 impl<I: Read + Unpin> Io<I> {
-    /// Fills `buf` with what is replayed, and with what the IO has ready behind it: hyper must see its requests in
-    /// the portions in which it would have read them.
+    /// Fills `buf` with what is replayed, in the portions in which hyper would have read it: it parses a head only
+    /// with the first of them, and then when it is whole, so that portions decide when a malformed one is refused.
     fn poll_replay(&mut self, cx: &mut Context<'_>, mut buf: ReadBufCursor<'_>) {
-        let head = buf.remaining().min(self.replay.head.len());
-        buf.put_slice(&self.replay.head[..head]);
-        self.replay.head = &self.replay.head[head..];
-        if self.replay.leftover.is_empty() {
+        let replay = &mut self.replay;
+        let head = buf.remaining().min(replay.head.len());
+        buf.put_slice(&replay.head[..head]);
+        replay.head = &replay.head[head..];
+        if replay.seen > 0 {
+            let seen = buf.remaining().min(replay.seen);
+            buf.put_slice(&replay.leftover[..seen]);
+            replay.leftover.drain(..seen);
+            replay.seen -= seen;
             return;
         }
-        let leftover = buf.remaining().min(self.replay.leftover.len());
-        buf.put_slice(&self.replay.leftover[..leftover]);
-        if leftover < self.replay.leftover.len() {
-            self.replay.leftover.drain(..leftover);
+        if head > 0 {
             return;
         }
-        self.replay.leftover = Vec::new();
-        if buf.remaining() > 0 && self.replay.end.is_none() {
-            match self.flags.task_context(cx, |cx| Pin::new(&mut self.inner).poll_read(cx, buf)) {
-                Poll::Ready(Ok(())) => self.flags.clear(Flag::PlainFraming),
-                Poll::Ready(Err(error)) => self.replay.end = Some(End::Error(error)),
-                Poll::Pending => {}
-            }
+        let ahead = buf.remaining().min(replay.leftover.len());
+        buf.put_slice(&replay.leftover[..ahead]);
+        replay.leftover.drain(..ahead);
+        if buf.remaining() == 0 || replay.end.is_some() {
+            return;
+        }
+        match self.flags.task_context(cx, |cx| Pin::new(&mut self.inner).poll_read(cx, buf)) {
+            Poll::Ready(Ok(())) => self.flags.clear(Flag::PlainFraming),
+            Poll::Ready(Err(error)) => self.replay.end = Some(End::Error(error)),
+            Poll::Pending => {}
         }
     }
 
@@ -96,7 +100,7 @@ impl<I: Read + Unpin> Io<I> {
         }
         let Self { inner, replay, flags, .. } = self;
         if replay.end.is_none() {
-            replay.end = flags.task_context(cx, |cx| poll_leftover(inner, cx, &mut replay.leftover));
+            replay.end = flags.task_context(cx, |cx| poll_ahead(inner, cx, &mut replay.leftover));
         }
         if replay.end.is_some() {
             flags.set(Flag::PeerGone);
@@ -104,22 +108,35 @@ impl<I: Read + Unpin> Io<I> {
     }
 }
 
-/// Reads what the client sends into `leftover`, up to its bound. Returns the end, if there is one.
-pub(crate) fn poll_leftover<I: Read + Unpin>(io: &mut I, cx: &mut Context<'_>, leftover: &mut Vec<u8>) -> Option<End> {
-    let mut room = [MaybeUninit::uninit(); LEFTOVER_BYTES_MAX];
+/// Reads all that the client has sent into `leftover`, up to its bound. Returns the end, if there is one.
+pub(crate) fn poll_ahead<I: Read + Unpin>(io: &mut I, cx: &mut Context<'_>, leftover: &mut Vec<u8>) -> Option<End> {
     while leftover.len() < LEFTOVER_BYTES_MAX {
-        let mut buf = ReadBuf::uninit(&mut room[leftover.len()..]);
-        match Pin::new(&mut *io).poll_read(cx, buf.unfilled()) {
+        match poll_some(io, cx, leftover) {
             Poll::Pending => return None,
-            Poll::Ready(Err(error)) => return Some(End::Error(error)),
-            Poll::Ready(Ok(())) if buf.filled().is_empty() => return Some(End::Eof),
-            Poll::Ready(Ok(())) => {
-                leftover.reserve_exact(buf.filled().len());
-                leftover.extend_from_slice(buf.filled());
-            }
+            Poll::Ready(Some(end)) => return Some(end),
+            Poll::Ready(None) => {}
         }
     }
     None
+}
+
+/// Reads once into `leftover`, which must not be full. Returns the end, if there is one.
+pub(crate) fn poll_some<I: Read + Unpin>(
+    io: &mut I,
+    cx: &mut Context<'_>,
+    leftover: &mut Vec<u8>,
+) -> Poll<Option<End>> {
+    let mut room = [MaybeUninit::uninit(); LEFTOVER_BYTES_MAX];
+    let mut buf = ReadBuf::uninit(&mut room[leftover.len()..]);
+    if let Err(error) = ready!(Pin::new(io).poll_read(cx, buf.unfilled())) {
+        return Poll::Ready(Some(End::Error(error)));
+    }
+    if buf.filled().is_empty() {
+        return Poll::Ready(Some(End::Eof));
+    }
+    leftover.reserve_exact(buf.filled().len());
+    leftover.extend_from_slice(buf.filled());
+    Poll::Ready(None)
 }
 
 impl<I: Read + Unpin> Read for Io<I> {

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use hyper::rt::{Read, Write};
 use hyper::upgrade::Upgraded;
 
-use super::super::io::Io;
+use super::super::io::{Io, Replay};
 
 /// What an upgraded connection was made of.
 #[derive(Debug)]
@@ -27,6 +27,6 @@ where
     T: Read + Write + Unpin + 'static,
 {
     let hyper::upgrade::Parts { io, read_buf, .. } = upgraded.downcast::<Io<T>>()?;
-    let (io, read_buf, _end) = io.into_parts(read_buf);
-    Ok(Parts { io, read_buf })
+    let (io, Replay { leftover, .. }) = io.into_parts(&read_buf);
+    Ok(Parts { io, read_buf: Bytes::from(leftover) })
 }

@@ -123,7 +123,7 @@ impl Builder {
     ///
     /// Default is 100.
     pub fn max_headers(&mut self, val: usize) -> &mut Self {
-        self.settings().hyper.max_headers(val);
+        self.settings().set_max_headers(val);
         self
     }
 
@@ -131,7 +131,7 @@ impl Builder {
     ///
     /// Default is [`max_buf_size`](Self::max_buf_size).
     pub fn max_header_size(&mut self, val: usize) -> &mut Self {
-        self.settings().hyper.max_header_size(val);
+        self.settings().set_max_header_size(val);
         self
     }
 

@@ -64,6 +64,12 @@ where
     B: Body + 'static,
     B::Error: Into<BoxError>,
 {
+    /// Whether the connection holds no hyper now. For tests.
+    #[doc(hidden)]
+    pub fn is_dormant(&self) -> bool {
+        self.core.is_dormant()
+    }
+
     /// Starts a graceful shutdown: the request in hand is finished, parked or not, and its response says
     /// `connection: close`; an idle connection is closed.
     ///

@@ -45,6 +45,12 @@ where
     B: Body + 'static,
     B::Error: Into<BoxError>,
 {
+    /// Whether the connection holds no hyper now. For tests.
+    #[doc(hidden)]
+    pub fn is_dormant(&self) -> bool {
+        self.core.is_dormant()
+    }
+
     /// As [`Connection::graceful_shutdown`](super::Connection::graceful_shutdown).
     pub fn graceful_shutdown(mut self: Pin<&mut Self>) {
         self.core.graceful_shutdown();

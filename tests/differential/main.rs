@@ -1,0 +1,34 @@
+//! hyper is the judge: the same input goes to hyper's HTTP/1 builder and to ours, and all that can be seen of both must
+//! be the same, after each step.
+//!
+//! [`case`] says what a case is made of, [`request`] what a client sends, [`service`] what the application does,
+//! [`wire`] is the IO, [`world`] polls one connection and nothing that was not woken, [`run`] drives two of them and
+//! compares. What may differ is listed in [`run`] and in `docs/differences.md`, with the test that shows it.
+//!
+//! `DIFFERENTIAL_CASES` sets how many cases are run.
+
+#![allow(unreachable_pub)]
+
+mod case;
+mod log;
+mod request;
+mod run;
+mod service;
+mod wire;
+mod world;
+
+use proptest::test_runner::{Config, TestError, TestRunner};
+
+/// Enough to find most of what a change breaks, and quick. CI runs more.
+const CASES_DEFAULT: u32 = 1_000;
+
+#[test]
+fn nothing_tells_ours_from_hyper() {
+    let cases = std::env::var("DIFFERENTIAL_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(CASES_DEFAULT);
+    let config = Config { cases, max_shrink_iters: 20_000, failure_persistence: None, ..Config::default() };
+    match TestRunner::new(config).run(&case::case(), |case| run::run(&case)) {
+        Ok(()) => {}
+        Err(TestError::Fail(reason, case)) => panic!("{reason}\nsmallest case: {case:?}"),
+        Err(TestError::Abort(reason)) => panic!("{reason}"),
+    }
+}

@@ -1,0 +1,186 @@
+//! Drives both connections through a case.
+
+use std::sync::atomic::Ordering;
+
+use proptest::test_runner::TestCaseError;
+
+use super::case::{Case, Step};
+use super::log::{Actor, Event, Events};
+use super::service::{REFUSED, UNANSWERED};
+use super::wire::End;
+use super::world::World;
+
+struct Pair<'a> {
+    case: &'a Case,
+    hyper: World,
+    ours: World,
+    /// How much of the input is delivered.
+    delivered: usize,
+    /// The requests that the services have seen, if only these are compared.
+    seen: Option<[Vec<String>; 2]>,
+}
+
+/// Bytes that come one by one: long inputs are long for the sake of their bodies.
+const TRICKLE_MAX: usize = 600;
+
+/// What a step led to.
+enum Outcome {
+    Same,
+    /// Ours has seen the client leave where hyper does not look: there is nothing more to compare.
+    LeftEarly,
+}
+
+pub fn run(case: &Case) -> Result<(), TestCaseError> {
+    let mut pair = Pair {
+        case,
+        hyper: World::hyper(case),
+        ours: World::ours(case),
+        delivered: 0,
+        seen: case.depends_on_reads().then(Default::default),
+    };
+    pair.settle("the beginning")?;
+    for (n, step) in case.steps.iter().enumerate() {
+        let times = if matches!(step, Step::Trickle) { pair.undelivered().min(TRICKLE_MAX) } else { 1 };
+        for _ in 0..times {
+            pair.apply(*step);
+            if let Outcome::LeftEarly = pair.settle(&format!("step {n}, {step:?}"))? {
+                return Ok(());
+            }
+        }
+    }
+    pair.finish()
+}
+
+impl Pair<'_> {
+    fn apply(&mut self, step: Step) {
+        match step {
+            Step::Deliver(len) => self.deliver(len),
+            Step::DeliverRest => self.deliver(usize::MAX),
+            Step::Trickle => self.deliver(1),
+            Step::Open(n) => self.open(n, |world, gate| world.shared.open(gate)),
+            Step::OpenElsewhere(n) => self.open(n, |world, gate| {
+                let shared = world.shared.clone();
+                std::thread::spawn(move || shared.open(gate)).join().unwrap();
+            }),
+            Step::End(end) => self.both(|world| world.wire.end(end)),
+            Step::Allow(bytes) => self.both(|world| world.wire.allow(bytes)),
+            Step::BreakWrites => self.both(|world| world.wire.break_writes()),
+            Step::GracefulShutdown => self.both(World::graceful_shutdown),
+            Step::PollForNothing => self.both(|world| world.poll_for_nothing()),
+            Step::DropConnection => self.both(World::drop_connection),
+            Step::IntoParts => self.both(World::into_parts),
+        }
+    }
+
+    fn both(&mut self, apply: impl Fn(&mut World)) {
+        apply(&mut self.hyper);
+        apply(&mut self.ours);
+    }
+
+    fn undelivered(&self) -> usize {
+        self.case.input.0.len() - self.delivered
+    }
+
+    fn deliver(&mut self, len: usize) {
+        if self.hyper.wire.has_ended() {
+            return;
+        }
+        let rest = &self.case.input.0[self.delivered..];
+        let bytes = &rest[..len.min(rest.len())];
+        self.delivered += bytes.len();
+        self.hyper.wire.deliver(bytes);
+        self.ours.wire.deliver(bytes);
+    }
+
+    fn open(&mut self, n: usize, open: impl Fn(&World, (usize, usize))) {
+        let gates = self.hyper.shared.waiting_gates();
+        if let Some(gate) = gates.get(n % gates.len().max(1)) {
+            open(&self.hyper, *gate);
+            open(&self.ours, *gate);
+        }
+    }
+
+    /// Everything comes to its end: all that the client has to say, all that was waited for.
+    fn finish(mut self) -> Result<(), TestCaseError> {
+        let (first, last) = if self.case.leaves_first {
+            (Step::End(End::Eof), None)
+        } else {
+            (Step::DeliverRest, Some(Step::End(End::Eof)))
+        };
+        let opens = std::iter::repeat_n(Step::Open(0), 200);
+        let steps = [Step::DeliverRest, Step::Allow(1 << 40), first].into_iter().chain(opens).chain(last);
+        for step in steps {
+            if matches!(step, Step::Open(_)) && self.hyper.shared.waiting_gates().is_empty() {
+                continue;
+            }
+            self.apply(step);
+            if let Outcome::LeftEarly = self.settle(&format!("the end, {step:?}"))? {
+                return Ok(());
+            }
+        }
+        self.apply(Step::DropConnection);
+        self.settle("the drop").map(|_| ())
+    }
+
+    /// Polls both and compares what they did.
+    fn settle(&mut self, step: &str) -> Result<Outcome, TestCaseError> {
+        self.hyper.settle();
+        self.ours.settle();
+        let (mut hyper, mut ours) = (self.hyper.log.take(), self.ours.log.take());
+        if self.hyper.shared.upgrade_refused.load(Ordering::Relaxed) {
+            forget_refused_upgrade(&mut hyper);
+            forget_refused_upgrade(&mut ours);
+        }
+        let (hyper_written, ours_written) = (self.hyper.wire.take_written(), self.ours.wire.take_written());
+        if let Some(seen) = &mut self.seen {
+            seen[0].extend(requests(&hyper));
+            seen[1].extend(requests(&ours));
+            let differs = seen[0].iter().zip(&seen[1]).find(|(hyper, ours)| hyper != ours);
+            return match differs {
+                Some(differs) => Err(TestCaseError::fail(format!("after {step}, requests differ: {differs:#?}"))),
+                None => Ok(Outcome::Same),
+            };
+        }
+        if self.left_early(&ours) {
+            return Ok(Outcome::LeftEarly);
+        }
+        if hyper != ours || hyper_written != ours_written {
+            return Err(TestCaseError::fail(format!(
+                "after {step}\nhyper: {hyper:#?}\nwrote \"{}\"\nours: {ours:#?}\nwrote \"{}\"",
+                hyper_written.escape_ascii(),
+                ours_written.escape_ascii()
+            )));
+        }
+        Ok(Outcome::Same)
+    }
+
+    fn left_early(&self, ours: &Events) -> bool {
+        let unanswered = ours.values().flatten().any(|event| *event == Event::Note(UNANSWERED.to_owned()));
+        let ended = matches!(&self.ours.result, Some(Err(_)));
+        self.ours.wire.has_ended() && !self.case.settings.half_close && !self.hyper.is_over() && ended && unanswered
+    }
+}
+
+/// The requests that a service was called with.
+fn requests(events: &Events) -> Vec<String> {
+    let mut requests = Vec::new();
+    for (actor, events) in events {
+        if let (Actor::Request(_), Some(Event::Note(note))) = (actor, events.first()) {
+            if note.contains(" HTTP/") {
+                requests.push(note.clone());
+            }
+        }
+    }
+    requests
+}
+
+/// hyper remembers an upgrade that was refused until the connection ends, and then carries it out instead of closing
+/// the IO. Ours forgets it when the connection goes dormant, and closes the IO.
+fn forget_refused_upgrade(events: &mut Events) {
+    events.retain(|actor, events| {
+        events.retain(
+            |event| !matches!(event, Event::Note(note) if REFUSED.iter().any(|refused| note.starts_with(refused))),
+        );
+        *actor != Actor::Io && !events.is_empty()
+    });
+}

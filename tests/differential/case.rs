@@ -47,7 +47,7 @@ pub struct Settings {
     pub writev: Option<bool>,
 }
 
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Input(pub Vec<u8>);
 
 #[derive(Clone, Copy, Debug)]

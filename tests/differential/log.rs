@@ -41,13 +41,7 @@ impl Log {
     }
 
     pub fn data(&self, actor: Actor, bytes: &[u8]) {
-        let mut events = self.0.lock().unwrap();
-        let events = events.entry(actor).or_default();
-        if let Some(Event::Data(data)) = events.last_mut() {
-            data.extend_from_slice(bytes);
-        } else {
-            events.push(Event::Data(bytes.to_vec()));
-        }
+        push(self.0.lock().unwrap().entry(actor).or_default(), Event::Data(bytes.to_vec()));
     }
 
     pub fn take(&self) -> Events {
@@ -61,6 +55,14 @@ impl fmt::Debug for Event {
             Self::Note(note) => f.write_str(note),
             Self::Data(data) => write!(f, "{} bytes \"{}\"", data.len(), data[..data.len().min(200)].escape_ascii()),
         }
+    }
+}
+
+/// Adds an event, or the bytes of one to the last.
+pub fn push(events: &mut Vec<Event>, event: Event) {
+    match (events.last_mut(), event) {
+        (Some(Event::Data(data)), Event::Data(more)) => data.extend(more),
+        (_, event) => events.push(event),
     }
 }
 

@@ -144,8 +144,9 @@ struct Unanswered {
 // ===== impl Plan =====
 
 impl Plan {
+    /// Whether the whole body is read before the response, which may fail, is written.
     pub fn reads_to_the_end(&self) -> bool {
-        matches!(self.read, ReadBody::All | ReadBody::AllAndKeep | ReadBody::Task)
+        matches!(self.read, ReadBody::All | ReadBody::AllAndKeep)
     }
 }
 

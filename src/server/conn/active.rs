@@ -182,14 +182,21 @@ where
     /// Whether hyper may be put away.
     pub(crate) fn rest(&self) -> Option<Rest> {
         match self.flags.rest()? {
-            Rest::Idle if self.large_head => None,
             Rest::Parked if !self.takes_replay => None,
+            // Not while it holds a large head, nor after an HTTP/1.0 request: hyper answers a malformed head in the
+            // version of the request before.
+            Rest::Idle if self.large_head || self.slot.head().is_http_10() => None,
             rest => Some(rest),
         }
     }
 
-    /// Whether a head has begun and is not whole, after a poll that left hyper idle.
-    pub(crate) fn is_reading_large_head(&self) -> bool {
+    /// Whether hyper waits for a head though it is not put away.
+    pub(crate) fn is_reading_head(&self) -> bool {
+        self.flags.reading_head()
+    }
+
+    /// Whether a head has begun that is too large to be put away.
+    pub(crate) fn has_large_head(&self) -> bool {
         self.large_head
     }
 

@@ -107,7 +107,7 @@ where
                     }
                     match active.rest() {
                         Some(rest) => ready!(self.go_dormant(rest, cx)),
-                        None => ready!(self.poll_large_head(cx)),
+                        None => ready!(self.poll_idle(cx)),
                     }
                 }
                 State::Gone => return Poll::Ready(Ok(())),
@@ -185,11 +185,15 @@ where
         self.deadline.set(&*self.settings.timer, self.settings.timeout(wait));
     }
 
-    /// A head too large to be put away has its deadline while hyper holds it.
-    fn poll_large_head(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// A connection that waits for a head and is not put away has its deadline as well.
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let State::Active(active) = &mut self.state else { return Poll::Ready(()) };
-        if !active.is_reading_large_head() {
+        if !active.is_reading_head() {
             return Poll::Pending;
+        }
+        if !self.deadline.is_set() {
+            let begun = active.has_large_head();
+            self.begin_wait(begun);
         }
         ready!(self.deadline.poll(&*self.settings.timer, cx));
         self.replace_active(|_| Wake::Deadline);

@@ -36,38 +36,36 @@ pub(crate) enum Flag {
     Flushed = 1,
     /// In this poll hyper asked for bytes, after the last call of the service, and there were none.
     ReadBlocked = 1 << 1,
-    /// In this poll hyper asked for bytes, whatever came of it.
-    ReadPolled = 1 << 2,
     /// The service was called and its future is pending.
-    Waiting = 1 << 3,
+    Waiting = 1 << 2,
     /// The service was called in this poll.
-    Called = 1 << 4,
+    Called = 1 << 3,
     /// The request carries an upgrade that is still undecided.
-    Upgrade = 1 << 5,
+    Upgrade = 1 << 4,
     /// The request has a body.
-    Body = 1 << 6,
+    Body = 1 << 5,
     /// At the end of a poll hyper had no body left to hand over: all of it is given, or nobody wants it.
-    BodyReleased = 1 << 7,
+    BodyReleased = 1 << 6,
     /// Nothing of the request's body is left on the wire.
-    BodyDone = 1 << 8,
+    BodyDone = 1 << 7,
     /// The response was handed to hyper and its body has not ended.
-    Responding = 1 << 9,
+    Responding = 1 << 8,
     /// hyper closes the IO.
-    Closing = 1 << 10,
+    Closing = 1 << 9,
     /// hyper is being polled with a probe, see [`Flags::task_context`].
-    Probing = 1 << 11,
+    Probing = 1 << 10,
     /// The peer has gone while a request waits, noticed by reading ahead of hyper.
-    PeerGone = 1 << 12,
+    PeerGone = 1 << 11,
     /// No head that hyper has read has a `content-length` which may stand beside a `transfer-encoding`. That would
     /// close the connection (RFC 9112 section 6.1) and leaves no trace in the request.
-    PlainFraming = 1 << 13,
+    PlainFraming = 1 << 12,
     /// It is unknown whether hyper will keep the connection after this request.
-    Ambiguous = 1 << 14,
-    /// A request has asked for an upgrade, whatever came of it.
-    UpgradeAsked = 1 << 15,
+    Ambiguous = 1 << 13,
     /// hyper had a body to hand over when the response was done. It then holds on to its end until the next request,
     /// and tells the reader of the body that it failed if it is put away.
-    BodyHeld = 1 << 16,
+    BodyHeld = 1 << 14,
+    /// A request has asked for an upgrade, whatever came of it.
+    UpgradeAsked = 1 << 15,
 }
 
 /// The facts of one connection. Written by its own task alone, so that plain loads and stores are enough.
@@ -97,7 +95,6 @@ impl Flags {
     /// Forgets what is only true for one poll.
     pub(crate) fn begin_poll(&self) {
         self.clear(Flag::ReadBlocked);
-        self.clear(Flag::ReadPolled);
         self.clear(Flag::Called);
     }
 
@@ -148,6 +145,11 @@ impl Flags {
         } else {
             Some(Rest::Idle)
         }
+    }
+
+    /// Whether hyper waits for a head or the rest of one, after a poll that returned `Pending`.
+    pub(crate) fn reading_head(&self) -> bool {
+        self.responded() && self.has(Flag::ReadBlocked) && !self.has(Flag::Closing)
     }
 
     /// Until [`end_probe`](Self::end_probe), hyper is polled with a waker that nobody else may keep.

@@ -95,7 +95,7 @@ impl<I: Read + Unpin> Io<I> {
 
     /// Reads on while hyper does not, for one reason: to notice a client that leaves while its request waits.
     fn read_ahead(&mut self, cx: &mut Context<'_>) {
-        if self.half_close || !self.flags.has(Flag::Waiting) || self.flags.has(Flag::ReadPolled) {
+        if self.half_close || !self.flags.has(Flag::Waiting) || self.flags.has(Flag::ReadBlocked) {
             return;
         }
         let Self { inner, replay, flags, .. } = self;
@@ -142,7 +142,6 @@ pub(crate) fn poll_some<I: Read + Unpin>(
 impl<I: Read + Unpin> Read for Io<I> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        this.flags.set(Flag::ReadPolled);
         if !this.replay.head.is_empty() || !this.replay.leftover.is_empty() {
             this.poll_replay(cx, buf);
             return Poll::Ready(Ok(()));

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use http::header::TRANSFER_ENCODING;
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::service::{HttpService, Service};
@@ -93,7 +93,8 @@ impl<S: HttpService<Incoming>> Adapter<S> {
     }
 
     fn start(&self, mut request: Request<Incoming>) {
-        let upgrade = request.extensions().get::<OnUpgrade>().is_some();
+        // hyper takes an HTTP/1.0 `CONNECT` with an `upgrade` for no upgrade, and yet answers it as one.
+        let upgrade = request.extensions().get::<OnUpgrade>().is_some() || request.method() == Method::CONNECT;
         let ambiguous = !self.flags.has(Flag::PlainFraming) && request.headers().contains_key(TRANSFER_ENCODING);
         self.flags.call(upgrade, !request.body().is_end_stream(), ambiguous);
         *self.slot.head.lock().unwrap_or_else(PoisonError::into_inner) = Head::of(&request);

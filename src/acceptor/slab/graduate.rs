@@ -23,7 +23,7 @@ use crate::deferred::outcome::drop_because;
 use crate::server::conn::connection::to_end;
 use crate::server::conn::deadline::Deadline;
 use crate::server::conn::io::End;
-use crate::server::conn::settings::Settings;
+use crate::server::conn::settings::{Settings, Wait};
 
 /// Where connections come back to.
 pub(super) struct Home<S: App> {
@@ -51,8 +51,8 @@ pub(super) struct Luggage {
     pub(super) stop: Stop,
     pub(super) shutdown_response: ShutdownResponse,
     pub(super) settings: Arc<Settings>,
-    /// For the rest of a head that is too large to be kept as bytes.
-    pub(super) head_deadline: Deadline,
+    /// For a head that hyper waits for though it is not put away.
+    pub(super) deadline: Deadline,
     /// The socket's.
     pub(super) descriptor: RawFd,
 }
@@ -126,7 +126,7 @@ pub(super) async fn drive<S: App>(mut active: Box<Active<S>>, key: u32, home: Rc
         if polled.is_ready() {
             return polled;
         }
-        if active.is_reading_large_head() && luggage.head_deadline.poll(&*luggage.settings.timer, cx).is_ready() {
+        if is_overdue(&mut active, &mut luggage.deadline, &luggage.settings, cx) {
             return Poll::Ready(Left::Ended);
         }
         closing.as_mut().poll(cx).map(|()| Left::Ended)
@@ -175,9 +175,29 @@ fn poll_once<S: App>(
                 active.graceful_shutdown();
                 drop_because(Outcome::ShutDown, || active.answer(own(response())));
             }
-            Some(_) if !active.is_last() && !active.is_reading_large_head() => active.graceful_shutdown(),
+            Some(_) if !active.is_last() && !active.has_large_head() => active.graceful_shutdown(),
             _ if active.rest().is_some() => return Poll::Ready(Left::Rests),
             _ => return Poll::Pending,
         }
     }
+}
+
+/// Whether a client has kept a connection waiting for too long that hyper has in hand.
+fn is_overdue<S: App>(
+    active: &mut Active<S>,
+    deadline: &mut Deadline,
+    settings: &Settings,
+    cx: &mut Context<'_>,
+) -> bool {
+    if active.take_called() {
+        deadline.clear();
+    }
+    if !active.is_reading_head() {
+        return false;
+    }
+    if !deadline.is_set() {
+        let wait = if active.has_large_head() { Wait::Head } else { Wait::Idle };
+        deadline.set(&*settings.timer, settings.timeout(wait));
+    }
+    deadline.poll(&*settings.timer, cx).is_ready()
 }

@@ -378,15 +378,15 @@ fn drive<S: App>(
 impl<S: App> Worker<S> {
     /// Gives a connection a task of its own.
     fn graduate(&self, key: u32, active: Active<S>, descriptor: RawFd, head_due: Option<Tick>) {
-        let mut head_deadline = Deadline::default();
-        if active.is_reading_large_head() {
-            head_deadline.set(&*self.settings.timer, head_due.map(|due| self.wheel.until(due, self.now)));
+        let mut deadline = Deadline::default();
+        if active.has_large_head() {
+            deadline.set(&*self.settings.timer, head_due.map(|due| self.wheel.until(due, self.now)));
         }
         let luggage = Luggage {
             stop: self.drain.stop(),
             shutdown_response: self.shutdown_response.clone(),
             settings: self.settings.clone(),
-            head_deadline,
+            deadline,
             descriptor,
         };
         self.counters().graduated.increment();

@@ -113,7 +113,16 @@ where
         if shutdown {
             machine.graceful_shutdown();
         }
-        Self { machine, flags, slot, notes, called: false, large_head, takes_replay: settings.takes_replay(), _io: std::marker::PhantomData }
+        Self {
+            machine,
+            flags,
+            slot,
+            notes,
+            called: false,
+            large_head,
+            takes_replay: settings.takes_replay(),
+            _io: std::marker::PhantomData,
+        }
     }
 
     /// Drives hyper. `poll` is how: with or without closing the IO in the end.

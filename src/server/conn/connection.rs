@@ -250,7 +250,7 @@ where
                 drop_because(Outcome::ShutDown, || active.answer(answer()));
                 true
             }
-            State::Active(active) if !active.is_last() && !active.is_reading_large_head() => {
+            State::Active(active) if !active.is_last() && !active.has_large_head() => {
                 active.graceful_shutdown();
                 true
             }

@@ -145,9 +145,9 @@ function showDivider(text) {
   lastShown = { name: '', at: 0 };
 }
 
+let atLatest = true; // Not while someone reads further up: then new messages do not move the page.
+
 function show(item) {
-  const scroller = element('scroller');
-  const atLatest = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 80;
   const messages = element('messages');
   element('nothing').hidden = true;
   messages.append(item);
@@ -162,14 +162,12 @@ function toLatest() {
 }
 
 element('latest').addEventListener('click', toLatest);
-element('scroller').addEventListener('scroll', () => {
-  const scroller = element('scroller');
-  if (scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 80) element('latest').hidden = true;
+element('scroller').addEventListener('scroll', ({ target }) => {
+  atLatest = target.scrollHeight - target.scrollTop - target.clientHeight < 80;
+  if (atLatest) element('latest').hidden = true;
 });
 // The keyboard of a phone takes room away from the messages.
-addEventListener('resize', () => {
-  if (element('latest').hidden) toLatest();
-});
+new ResizeObserver(() => atLatest && toLatest()).observe(element('scroller'));
 
 function showPeople(people) {
   element('people').replaceChildren(

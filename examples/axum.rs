@@ -54,6 +54,7 @@ async fn wait(State(waiting): State<Waiting>) -> Response {
 
 async fn wake(State(waiting): State<Waiting>, message: String) -> String {
     let waiting = mem::take(&mut *waiting.lock().unwrap_or_else(PoisonError::into_inner));
-    let woken = waiting.into_iter().filter_map(|responder| responder.send(message.clone().into_response()).ok()).count();
+    let woken =
+        waiting.into_iter().filter_map(|responder| responder.send(message.clone().into_response()).ok()).count();
     format!("woke {woken}\n")
 }

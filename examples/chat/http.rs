@@ -31,11 +31,7 @@ type Answer = Response<Full<Bytes>>;
 struct Refusal(StatusCode, String);
 
 /// The chat's service.
-pub(crate) async fn answer(
-    room: SharedRoom,
-    wait: Duration,
-    request: Request<Incoming>,
-) -> Result<Answer, Infallible> {
+pub(crate) async fn answer(room: SharedRoom, wait: Duration, request: Request<Incoming>) -> Result<Answer, Infallible> {
     let answered = match (request.method(), request.uri().path()) {
         (&Method::GET | &Method::HEAD, "/") => Ok(page("text/html; charset=utf-8", include_str!("index.html"))),
         (&Method::GET | &Method::HEAD, "/style.css") => Ok(page("text/css", include_str!("style.css"))),

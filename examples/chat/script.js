@@ -26,7 +26,9 @@ element('name').addEventListener('change', () => {
   element('name').value = me;
 });
 element('name').addEventListener('keydown', (event) => {
-  if (event.key === 'Enter') element('text').focus();
+  if (event.key !== 'Enter' || event.isComposing) return;
+  event.preventDefault(); // Or the new line goes to where the focus goes.
+  element('text').focus();
 });
 
 // ----- what is new -----

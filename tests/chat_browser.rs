@@ -1,4 +1,5 @@
 //! Two windows of a real browser chat with each other.
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 #[path = "support/browser.rs"]
 mod browser;

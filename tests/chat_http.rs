@@ -1,4 +1,5 @@
 //! The chat example's HTTP, byte for byte, over real sockets.
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 #[path = "support/chat.rs"]
 mod chat;
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 use serde_json::{Value, json};
+use socket2::SockRef;
 
 use crate::chat::Chat;
 
@@ -303,7 +305,7 @@ impl Client {
 
     /// Hangs up with a reset: an orderly end keeps the client's port in use for a minute, too long for many.
     fn reset(self) {
-        rustix::net::sockopt::set_socket_linger(self.stream.get_ref(), Some(Duration::ZERO)).unwrap();
+        SockRef::from(self.stream.get_ref()).set_linger(Some(Duration::ZERO)).unwrap();
     }
 }
 

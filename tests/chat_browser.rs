@@ -129,6 +129,8 @@ impl Window {
         let [control, null, enter] = [Key::Control, Key::Null, Key::Enter].map(char::from);
         let keys = format!("{control}a{null}{name}{enter}");
         self.element("name").await.send_keys(&keys).await.unwrap();
+        let typed = self.element("text").await.prop("value").await.unwrap();
+        assert_eq!(typed.as_deref(), Some(""), "the key that ends the name is no part of a message");
     }
 
     async fn say(&self, text: &str) {

@@ -11,7 +11,7 @@ use tokio::time::{Instant, Sleep};
 
 /// A point in time that wakes the task which polls it.
 ///
-/// It is eight bytes: microseconds since the process first asked. Whoever polls it provides the room for a timer, if
+/// It is eight bytes: nanoseconds since the process first asked. Whoever polls it provides the room for a timer, if
 /// one is needed: an acceptor has one for all of its requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Alarm(i64);
@@ -43,34 +43,33 @@ impl Alarm {
     /// An alarm at `instant`.
     pub(crate) fn at(instant: Instant) -> Self {
         let origin = origin();
-        // Rounded up: an alarm is never early.
-        let micros = match instant.checked_duration_since(origin) {
-            Some(after) => i64::try_from(after.as_nanos().div_ceil(1000)).unwrap_or(i64::MAX),
+        let nanos = |duration: Duration| i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
+        match instant.checked_duration_since(origin) {
+            Some(after) => Self(nanos(after)),
             // A paused clock may stand before the origin.
-            None => -i64::try_from(origin.duration_since(instant).as_micros()).unwrap_or(i64::MAX),
-        };
-        Self(micros)
+            None => Self(-nanos(origin.duration_since(instant))),
+        }
     }
 
     /// When it is, if that can be expressed.
     pub(crate) fn instant(self) -> Option<Instant> {
-        let micros = Duration::from_micros(self.0.unsigned_abs());
+        let nanos = Duration::from_nanos(self.0.unsigned_abs());
         match self {
             Self::NEVER => None,
-            Self(0..) => origin().checked_add(micros),
-            Self(..0) => origin().checked_sub(micros),
+            Self(0..) => origin().checked_add(nanos),
+            Self(..0) => origin().checked_sub(nanos),
         }
     }
 
-    /// An alarm that many microseconds after the origin.
+    /// An alarm that many nanoseconds after the origin.
     #[cfg_attr(not(feature = "acceptor"), allow(dead_code, reason = "only an acceptor counts"))]
-    pub(crate) fn from_micros(micros: i64) -> Self {
-        Self(micros)
+    pub(crate) fn from_nanos(nanos: i64) -> Self {
+        Self(nanos)
     }
 
-    /// Microseconds since the origin.
+    /// Nanoseconds since the origin.
     #[cfg_attr(not(feature = "acceptor"), allow(dead_code, reason = "only an acceptor counts"))]
-    pub(crate) fn micros(self) -> i64 {
+    pub(crate) fn nanos(self) -> i64 {
         self.0
     }
 

@@ -15,6 +15,8 @@ use crate::timer::Alarm;
 /// A deadline is late by its distance divided by this at the most, and at least by a millisecond.
 const TICKS_PER_OCTAVE: u32 = 64;
 
+const NANOS_PER_MILLI: i64 = 1_000_000;
+
 /// The longest distance. A deadline beyond it is looked at after this time, and put off.
 const DISTANCE_MILLIS_MAX: u32 = 1 << 24;
 
@@ -26,7 +28,7 @@ pub(super) struct Tick(u32);
 /// When which entries are to be looked at.
 #[derive(Debug)]
 pub(super) struct Wheel {
-    // Microseconds on the alarms' scale.
+    // Nanoseconds on the alarms' scale.
     began: i64,
     // Milliseconds since then, at the last advance. In 64 bits, which do not wrap.
     moments: BTreeMap<u64, Vec<u32>>,
@@ -61,12 +63,13 @@ impl Tick {
 impl Wheel {
     pub(super) fn new(now: Alarm) -> Self {
         // One moment in the past, so that none is the number of never.
-        Self { began: now.micros() - 1000, moments: BTreeMap::new() }
+        Self { began: now.nanos() - NANOS_PER_MILLI, moments: BTreeMap::new() }
     }
 
     fn millis(&self, alarm: Alarm) -> u64 {
         // Rounded up: nothing is early.
-        u64::try_from(alarm.micros().saturating_sub(self.began).saturating_add(999) / 1000).unwrap_or(0)
+        u64::try_from(alarm.nanos().saturating_sub(self.began).saturating_add(NANOS_PER_MILLI - 1) / NANOS_PER_MILLI)
+            .unwrap_or(0)
     }
 
     fn tick(millis: u64) -> Tick {
@@ -76,8 +79,8 @@ impl Wheel {
 
     /// The moment that it is.
     pub(super) fn now(&self, now: Alarm) -> Tick {
-        let micros = now.micros().saturating_sub(self.began) / 1000;
-        Self::tick(u64::try_from(micros).unwrap_or(0))
+        let millis = now.nanos().saturating_sub(self.began) / NANOS_PER_MILLI;
+        Self::tick(u64::try_from(millis).unwrap_or(0))
     }
 
     /// The moment for an alarm, coarse.
@@ -99,7 +102,7 @@ impl Wheel {
 
     /// Takes those whose moment has come out, the earliest first, up to `max` of them or one moment's.
     pub(super) fn advance(&mut self, now: Alarm, max: usize, due: &mut Vec<u32>) {
-        let now = u64::try_from(now.micros().saturating_sub(self.began) / 1000).unwrap_or(0);
+        let now = u64::try_from(now.nanos().saturating_sub(self.began) / NANOS_PER_MILLI).unwrap_or(0);
         while due.len() < max {
             let Some(first) = self.moments.first_entry().filter(|first| *first.key() <= now) else { return };
             let mut keys = first.remove();
@@ -110,7 +113,8 @@ impl Wheel {
     /// When the next moment comes.
     pub(super) fn next(&self) -> Option<Instant> {
         let (millis, _) = self.moments.first_key_value()?;
-        Alarm::from_micros(self.began.saturating_add(i64::try_from(millis * 1000).unwrap_or(i64::MAX))).instant()
+        let after = i64::try_from(*millis).unwrap_or(i64::MAX).saturating_mul(NANOS_PER_MILLI);
+        Alarm::from_nanos(self.began.saturating_add(after)).instant()
     }
 
     /// How long it is until a moment.

@@ -82,11 +82,17 @@ impl fmt::Debug for Input {
 const READ_BYTES_MIN: usize = 8192;
 
 impl Case {
+    /// Whether there is more to read than is read at a time.
+    pub fn has_short_reads(&self) -> bool {
+        self.input.0.len() > READ_BYTES_MIN || self.wire.read_max < usize::MAX
+    }
+
     /// Whether what is to be seen depends on how much is read at a time: how much of a body that is dropped early has
-    /// been read, and is drained.
+    /// been read, and is drained, when responses to pipelined requests are flushed, and whether a head just as long as
+    /// hyper's buffer is too long.
     pub fn depends_on_reads(&self) -> bool {
-        let short_reads = self.input.0.len() > READ_BYTES_MIN || self.wire.read_max < usize::MAX;
-        short_reads && self.plans.iter().any(|plan| !plan.reads_to_the_end())
+        let early = self.plans.iter().any(|plan| !plan.reads_to_the_end());
+        self.has_short_reads() && (early || self.settings.pipeline_flush || self.settings.max_buf_size.is_some())
     }
 }
 

@@ -252,6 +252,9 @@ where
             Reply::Waiting(future) => Some(Parked { future, head: self.slot.head() }),
             Reply::None | Reply::Ready(_) | Reply::Never => None,
         };
+        // An idle hyper has parsed these and found a head that is not whole. It parses again only when that is whole,
+        // so that as little as possible is given to it for the first time.
+        let seen = if parked.is_some() { seen } else { unfinished(&leftover) };
         let leftover = leftover.into_boxed_slice();
         Some((Dormant { io, service: service.into_service(), parked, leftover, seen, notes: self.notes }, end))
     }
@@ -268,6 +271,12 @@ where
         let Self { machine, flags, slot, notes, called, large_head, takes_replay, _io } = self;
         Active { machine: machine.with_upgrades(), flags, slot, notes, called, large_head, takes_replay, _io }
     }
+}
+
+/// The length of a beginning of `bytes` that hyper finds nothing wrong with: blank lines and one byte of a head.
+fn unfinished(bytes: &[u8]) -> usize {
+    let blank = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+    bytes.len().min(blank + 1)
 }
 
 /// Whether no head in `bytes` has a `content-length`, so that a chunked request among them has none beside its

@@ -67,6 +67,12 @@ impl Alarm {
         Self(nanos)
     }
 
+    /// The alarm `after` this one.
+    #[cfg_attr(not(feature = "acceptor"), allow(dead_code, reason = "only an acceptor counts"))]
+    pub(crate) fn plus(self, after: Duration) -> Self {
+        Self(self.0.saturating_add(i64::try_from(after.as_nanos()).unwrap_or(i64::MAX)))
+    }
+
     /// Nanoseconds since the origin.
     #[cfg_attr(not(feature = "acceptor"), allow(dead_code, reason = "only an acceptor counts"))]
     pub(crate) fn nanos(self) -> i64 {

@@ -17,10 +17,10 @@ use mio::unix::SourceFd;
 use super::super::ShutdownResponse;
 use super::super::service::own;
 use super::super::shutdown::Stop;
-use super::{Active, App, Dormant};
+use super::engine::Engine;
+use super::{App, Waiting};
 use crate::deferred::Outcome;
 use crate::deferred::outcome::drop_because;
-use crate::server::conn::connection::to_end;
 use crate::server::conn::deadline::Deadline;
 use crate::server::conn::io::End;
 use crate::server::conn::settings::{Settings, Wait};
@@ -41,7 +41,7 @@ pub(super) struct Returned<S: App> {
 
 /// What a task gives back.
 pub(super) struct Back<S: App> {
-    pub(super) dormant: Dormant<S>,
+    pub(super) waiting: Waiting<S>,
     /// The client has gone.
     pub(super) end: Option<End>,
 }
@@ -112,7 +112,7 @@ impl<S: App> Drop for Place<S> {
 // ===== helpers =====
 
 /// Drives a connection until it is dormant again, or at its end.
-pub(super) async fn drive<S: App>(mut active: Box<Active<S>>, key: u32, home: Rc<Home<S>>, mut luggage: Luggage) {
+pub(super) async fn drive<S: App>(mut engine: Engine<S>, key: u32, home: Rc<Home<S>>, mut luggage: Luggage) {
     let mut place = Place { home, key, connection: None };
     let mut stop = luggage.stop.clone();
     let mut draining = pin!(luggage.stop.draining());
@@ -122,11 +122,11 @@ pub(super) async fn drive<S: App>(mut active: Box<Active<S>>, key: u32, home: Rc
         if !drained {
             drained = draining.as_mut().poll(cx).is_ready();
         }
-        let polled = poll_once(&mut active, drained.then_some(&luggage.shutdown_response), cx);
+        let polled = poll_once(&mut engine, drained.then_some(&luggage.shutdown_response), cx);
         if polled.is_ready() {
             return polled;
         }
-        if is_overdue(&mut active, &mut luggage.deadline, &luggage.settings, cx) {
+        if is_overdue(&mut engine, &mut luggage.deadline, &luggage.settings, cx) {
             return Poll::Ready(Left::Ended);
         }
         closing.as_mut().poll(cx).map(|()| Left::Ended)
@@ -134,7 +134,7 @@ pub(super) async fn drive<S: App>(mut active: Box<Active<S>>, key: u32, home: Rc
     .await;
     let end = match left {
         Left::Ended => {
-            if active.upgrade_asked() {
+            if engine.active().upgrade_asked() {
                 place.home.deregister(luggage.descriptor);
             }
             return;
@@ -142,8 +142,8 @@ pub(super) async fn drive<S: App>(mut active: Box<Active<S>>, key: u32, home: Rc
         Left::Rests => None,
         Left::PeerGone => Some(End::Eof),
     };
-    if let Some((dormant, met)) = active.into_dormant() {
-        place.connection = Some(Back { dormant, end: met.or(end) });
+    if let Some((waiting, met)) = engine.into_waiting() {
+        place.connection = Some(Back { waiting, end: met.or(end) });
     }
 }
 
@@ -155,17 +155,18 @@ enum Left {
 }
 
 fn poll_once<S: App>(
-    active: &mut Active<S>,
+    engine: &mut Engine<S>,
     shutdown_response: Option<&ShutdownResponse>,
     cx: &mut Context<'_>,
 ) -> Poll<Left> {
     loop {
-        if let Poll::Ready(result) = active.poll(cx, to_end) {
+        if let Poll::Ready(result) = engine.poll(cx) {
             if let Err(error) = result {
                 tracing::debug!(%error, "a connection ended with an error");
             }
             return Poll::Ready(Left::Ended);
         }
+        let active = engine.active();
         if active.peer_gone() {
             return Poll::Ready(Left::PeerGone);
         }
@@ -184,11 +185,12 @@ fn poll_once<S: App>(
 
 /// Whether a client has kept a connection waiting for too long that hyper has in hand.
 fn is_overdue<S: App>(
-    active: &mut Active<S>,
+    engine: &mut Engine<S>,
     deadline: &mut Deadline,
     settings: &Settings,
     cx: &mut Context<'_>,
 ) -> bool {
+    let active = engine.active();
     if active.take_called() {
         deadline.clear();
     }

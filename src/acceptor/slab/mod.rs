@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `worker.rs` | the loop: accepts, events, wakes and deadlines in slices |
 //! | `serve.rs` | one connection in place: hyper built, driven, and put away again |
+//! | `engine.rs`, `seat.rs` | a live hyper, which one connection after another may have |
 //! | `graduate.rs` | a connection that has to wait on IO, in a task of its own |
 //! | `entries.rs` | the slab |
 //! | `ready.rs` | wakes, from any thread |
@@ -13,10 +14,12 @@
 //! | `reactor.rs` | tokio's watch over a descriptor |
 
 mod accept;
+mod engine;
 mod entries;
 mod graduate;
 mod reactor;
 mod ready;
+mod seat;
 mod serve;
 mod stream;
 mod wheel;
@@ -32,7 +35,7 @@ use hyper::service::Service;
 use super::reply::Reply;
 use super::service::{Guarded, Served};
 use crate::BoxError;
-use crate::server::conn::{active, dormant};
+use crate::server::conn::dormant;
 use entries::Peer;
 use stream::Stream;
 
@@ -53,13 +56,9 @@ where
     type Body = B;
 }
 
-/// The service as the slab's connections have it.
-type Client<S> = Served<S, Peer>;
 /// The future of a request.
 type Answer<S> = Guarded<<S as Service<Request<Incoming>>>::Future>;
 /// A connection that waits, with all that hyper is rebuilt from.
-type Dormant<S> = dormant::Dormant<Stream, Client<S>>;
-/// A connection with a live hyper.
-type Active<S> = active::Active<Stream, Client<S>, active::Upgradeable<Stream, Client<S>>>;
-/// What wakes one from the other.
+type Waiting<S> = dormant::Dormant<Stream, Served<S, Peer>>;
+/// What makes it active.
 type Wake<S> = dormant::Wake<Reply<<S as App>::Body>>;

@@ -5,18 +5,18 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use super::super::service::{Served, own, service_unavailable};
+use super::engine::Engine;
 use super::entries::{self, Leftover, Peer};
 use super::graduate::{self, Luggage};
 use super::ready::EntryWaker;
 use super::stream::{Input, Stream, in_place};
 use super::wheel::Tick;
 use super::worker::Worker;
-use super::{Active, App, Client, Dormant, Wake};
+use super::{App, Waiting, Wake};
 use crate::deferred::Outcome;
 use crate::deferred::outcome::drop_because;
-use crate::server::conn::connection::to_end;
 use crate::server::conn::deadline::Deadline;
-use crate::server::conn::dormant::Parked;
+use crate::server::conn::dormant::{Dormant, Parked};
 use crate::server::conn::flags::Rest;
 use crate::server::conn::io::{End, LEFTOVER_BYTES_MAX};
 use crate::server::conn::settings::Wait;
@@ -41,7 +41,7 @@ enum Rested {
 /// A connection in the worker's hands.
 pub(super) struct Held<S: App> {
     pub(super) key: u32,
-    pub(super) dormant: Dormant<S>,
+    pub(super) dormant: Waiting<S>,
     pub(super) waker: Arc<EntryWaker>,
     /// Where it stands in the wheel.
     pub(super) queued: Tick,
@@ -71,7 +71,7 @@ impl<S: App> Held<S> {
     }
 
     /// A connection that is new, or has come back.
-    pub(super) fn new(worker: &Worker<S>, key: u32, dormant: Dormant<S>) -> Self {
+    pub(super) fn new(worker: &Worker<S>, key: u32, dormant: Waiting<S>) -> Self {
         Self { key, dormant, waker: worker.registration.waker(key), queued: Tick::NEVER, due: Tick::NEVER }
     }
 
@@ -87,7 +87,7 @@ impl<S: App> Held<S> {
             worker.wheel.insert(due, key, worker.now);
             queued = due;
         }
-        let Dormant::<S> { io, service: Served { peer, .. }, parked, leftover, seen, notes } = dormant;
+        let Dormant { io, service: Served { peer, .. }, parked, leftover, seen, notes } = dormant;
         let (socket, input) = io.into_socket();
         let (future, head) = parked.map(|Parked { future, head }| (future, head)).unzip();
         worker.enter(future.is_some());
@@ -286,9 +286,10 @@ impl<S: App> Held<S> {
         let Self { key, dormant, waker, queued, due } = self;
         let descriptor = dormant.io.descriptor();
         let mut resumed = None;
-        drop_because(cause, || resumed = Some(Active::<S>::resume(dormant, wake, &worker.settings)));
-        let mut active = resumed?;
-        let (ended, next) = drive(&mut active, descriptor, &waker);
+        drop_because(cause, || resumed = Some(worker.engine(dormant, wake)));
+        let mut engine = resumed?;
+        let (ended, next) = drive(&mut engine, descriptor, &waker);
+        let active = engine.active();
         if let Poll::Ready(result) = ended {
             if let Err(error) = result {
                 tracing::debug!(%error, "a connection ended with an error");
@@ -296,7 +297,7 @@ impl<S: App> Held<S> {
             if active.upgrade_asked() {
                 worker.home.deregister(descriptor);
             }
-            drop(active);
+            drop(engine);
             worker.entries.remove(key);
             return None;
         }
@@ -305,14 +306,15 @@ impl<S: App> Held<S> {
         }
         let gone = active.peer_gone();
         let Some(rest) = active.rest().or(gone.then_some(Rest::Parked)) else {
-            worker.graduate(key, active, descriptor, *head_due);
+            worker.graduate(key, engine, descriptor, *head_due);
             return None;
         };
         let read_blocked = active.read_blocked();
-        let Some((dormant, end)) = active.into_dormant() else {
+        let Some((dormant, end, vacant)) = engine.leave() else {
             worker.entries.remove(key);
             return None;
         };
+        worker.vacant = vacant.or(worker.vacant.take());
         let rested = match (end, rest) {
             (Some(end), _) => Rested::Gone(end),
             (None, _) if gone => Rested::Gone(End::Eof),
@@ -335,7 +337,7 @@ impl<S: App> Held<S> {
     /// Puts an idle connection into the slab; gives it back if it needs hyper at once.
     fn idle(mut self, worker: &mut Worker<S>, head_due: Option<Tick>) -> Option<(Self, Wake<S>)> {
         let begun = !self.dormant.leftover.is_empty();
-        if self.dormant.leftover.len() > LEFTOVER_BYTES_MAX {
+        if self.dormant.leftover.len() >= LEFTOVER_BYTES_MAX {
             self.due = head_due.unwrap_or_else(|| worker.timeout(Wait::Head));
             return Some((self, Wake::<S>::Readable));
         }
@@ -355,7 +357,7 @@ impl<S: App> Held<S> {
 
 /// Drives hyper until it waits for something.
 fn drive<S: App>(
-    active: &mut Active<S>,
+    engine: &mut Engine<S>,
     descriptor: RawFd,
     entry: &Arc<EntryWaker>,
 ) -> (Poll<hyper::Result<()>>, Option<Alarm>) {
@@ -364,7 +366,7 @@ fn drive<S: App>(
         in_place(descriptor, || {
             for _ in 0..DRIVES_MAX {
                 entry.clear();
-                let polled = active.poll(&mut Context::from_waker(&waker), to_end);
+                let polled = engine.poll(&mut Context::from_waker(&waker));
                 // Woken meanwhile: hyper has yielded, or the service has answered on the way.
                 if polled.is_ready() || !entry.is_queued() {
                     return polled;
@@ -377,9 +379,9 @@ fn drive<S: App>(
 
 impl<S: App> Worker<S> {
     /// Gives a connection a task of its own.
-    fn graduate(&self, key: u32, active: Active<S>, descriptor: RawFd, head_due: Option<Tick>) {
+    fn graduate(&self, key: u32, mut engine: Engine<S>, descriptor: RawFd, head_due: Option<Tick>) {
         let mut deadline = Deadline::default();
-        if active.has_large_head() {
+        if engine.active().has_large_head() {
             deadline.set(&*self.settings.timer, head_due.map(|due| self.wheel.until(due, self.now)));
         }
         let luggage = Luggage {
@@ -391,13 +393,25 @@ impl<S: App> Worker<S> {
         };
         self.counters().graduated.increment();
         self.counters().active.increment();
-        tokio::task::spawn_local(graduate::drive(Box::new(active), key, self.home.clone(), luggage));
+        tokio::task::spawn_local(graduate::drive(engine, key, self.home.clone(), luggage));
+    }
+
+    /// A hyper for a connection: the last one's, if that can be.
+    fn engine(&mut self, waiting: Waiting<S>, wake: Wake<S>) -> Engine<S> {
+        let Some(vacant) = self.vacant.take() else { return Engine::build(waiting, wake, &self.settings) };
+        match vacant.seat(waiting, wake) {
+            Ok(engine) => engine,
+            Err((waiting, wake, vacant)) => {
+                self.vacant = Some(vacant);
+                Engine::build(waiting, wake, &self.settings)
+            }
+        }
     }
 
     /// Takes a connection in that has just been accepted.
     pub(super) fn welcome(&mut self, key: u32, socket: socket2::Socket, peer: Peer) {
-        let service: Client<S> = Served { service: self.service.clone(), peer };
-        let held = Held::new(self, key, Dormant::<S>::new(Stream::new(socket, Input::Unknown), service));
+        let service = Served { service: self.service.clone(), peer };
+        let held = Held::new(self, key, Dormant::new(Stream::new(socket, Input::Unknown), service));
         let due = self.timeout(Wait::FirstByte);
         held.put_due(self, due);
     }

@@ -16,6 +16,10 @@ use super::reactor;
 /// How much is read at once: as much as hyper's first buffer has room for.
 const READ_BYTES_MAX: usize = 8192;
 
+/// What is written in one piece though it is in several: to copy that much costs less than to have the kernel look at
+/// a list.
+const COPY_BYTES_MAX: usize = 1024;
+
 /// A non-blocking TCP or Unix socket.
 ///
 /// In place it does what it can at once, and otherwise says so: the worker has it in a poll of its own. Anywhere else,
@@ -178,6 +182,17 @@ impl Write for Stream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        let len: usize = bufs.iter().map(|buf| buf.len()).sum();
+        if bufs.len() > 1 && len <= COPY_BYTES_MAX {
+            let mut copy = [0; COPY_BYTES_MAX];
+            let mut rest = &mut copy[..];
+            for buf in bufs {
+                let (to, left) = rest.split_at_mut(buf.len());
+                to.copy_from_slice(buf);
+                rest = left;
+            }
+            return self.poll_socket(cx, Direction::Write, |mut socket| socket.write(&copy[..len]));
+        }
         self.poll_socket(cx, Direction::Write, |mut socket| socket.write_vectored(bufs))
     }
 

@@ -20,6 +20,7 @@ use super::super::shutdown::Drain;
 use super::super::stats::Counters;
 use super::super::{Config, ShutdownResponse};
 use super::accept::Accept;
+use super::engine::Vacant;
 use super::entries::Entries;
 use super::graduate::{Back, Home, Returned};
 use super::reactor;
@@ -47,6 +48,8 @@ pub(super) struct Worker<S: App> {
     pub(super) home: Rc<Home<S>>,
     pub(super) drain: Drain,
     pub(super) shutdown_response: ShutdownResponse,
+    /// A hyper that no connection has.
+    pub(super) vacant: Option<Vacant<S>>,
     /// The time at the beginning of the turn.
     pub(super) now: Alarm,
     config: Config,
@@ -105,6 +108,7 @@ impl<S: App> Worker<S> {
             home,
             drain: Drain::new(),
             shutdown_response: config.shutdown_response.clone(),
+            vacant: None,
             now,
             config,
             poll: reactor::watch(poll, tokio::io::Interest::READABLE)?,
@@ -235,8 +239,8 @@ impl<S: App> Worker<S> {
             self.counters().active.decrement();
             match connection {
                 None => self.entries.remove(key),
-                Some(Back { dormant, end }) => {
-                    let held = Held::new(self, key, dormant);
+                Some(Back { waiting, end }) => {
+                    let held = Held::new(self, key, waiting);
                     self.guard(key, |worker| held.come_back(worker, end));
                 }
             }
@@ -365,7 +369,7 @@ impl<S: App> Worker<S> {
     /// The moment at which a wait that begins now has lasted too long.
     pub(super) fn timeout(&self, wait: Wait) -> Tick {
         match self.settings.timeout(wait) {
-            Some(timeout) => self.due(Alarm::after(timeout)),
+            Some(timeout) => self.due(self.now.plus(timeout)),
             None => Tick::NEVER,
         }
     }

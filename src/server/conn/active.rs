@@ -13,6 +13,7 @@ use hyper::service::HttpService;
 
 use super::dormant::{Dormant, Notes, Parked, Wake};
 use super::flags::{Flag, Flags, Rest};
+use super::head::Head;
 use super::io::{End, Io, LEFTOVER_BYTES_MAX, Replay};
 use super::service::{Adapter, Reply, Slot};
 use super::settings::Settings;
@@ -47,6 +48,8 @@ pub(crate) struct Active<I, S: HttpService<Incoming>, M> {
     // The head in hand is larger than what is worth to be kept as bytes: hyper keeps it until it is whole.
     large_head: bool,
     takes_replay: bool,
+    // hyper has the builder's own settings, and no connection has ended with it.
+    standard: bool,
     _io: std::marker::PhantomData<fn() -> I>,
 }
 
@@ -108,6 +111,7 @@ where
         let slot = Arc::new(Slot::new(reply, head.unwrap_or_default()));
         let io = Io::new(io, replay, flags.clone(), settings.half_close);
         let adapter = Adapter::new(service, slot.clone(), flags.clone());
+        let standard = hyper.is_none() && !shutdown;
         let hyper = hyper.as_ref().unwrap_or(&settings.hyper).serve_connection(io, adapter);
         let mut machine = M::new(hyper);
         if shutdown {
@@ -121,6 +125,7 @@ where
             called: false,
             large_head,
             takes_replay: settings.takes_replay(),
+            standard,
             _io: std::marker::PhantomData,
         }
     }
@@ -244,6 +249,48 @@ where
         self.machine.graceful_shutdown();
     }
 
+    /// Whether hyper, at rest, may serve another connection once this one has left: it holds nothing of it.
+    pub(crate) fn is_reusable(&self) -> bool {
+        self.standard && !self.notes.last && !self.upgrade_asked() && self.flags.has(Flag::Drained)
+    }
+
+    /// What is remembered of the connection.
+    pub(crate) fn notes(&self) -> Notes {
+        self.notes
+    }
+
+    /// Takes the request that waits. hyper then waits for ever, or for [an answer](Self::answer).
+    pub(crate) fn take_parked(&self) -> Option<Parked<S::Future>> {
+        match self.slot.take() {
+            Reply::Waiting(future) => Some(Parked { future, head: self.slot.head() }),
+            Reply::None | Reply::Ready(_) | Reply::Never => None,
+        }
+    }
+
+    /// The next connection's turn, after this one has left a hyper that is [reusable](Self::is_reusable) and idle.
+    pub(crate) fn renew(&mut self, notes: Notes) {
+        self.renew_with(notes, Reply::None, Head::default());
+    }
+
+    /// The same for a request that was parked and has its answer. Returns the head that hyper has to read first.
+    pub(crate) fn renew_answered(
+        &mut self,
+        notes: Notes,
+        parked: Parked<S::Future>,
+        output: Result<Response<S::ResBody>, BoxError>,
+    ) -> &'static [u8] {
+        self.renew_with(notes, Reply::Ready(output), parked.head);
+        parked.head.bytes()
+    }
+
+    fn renew_with(&mut self, notes: Notes, reply: Reply<S::Future, S::ResBody>, head: Head) {
+        self.flags.reset();
+        self.slot.renew(reply, head);
+        self.notes = notes;
+        self.called = false;
+        self.large_head = false;
+    }
+
     /// Takes hyper apart. `None` once it is upgraded.
     pub(crate) fn into_dormant(self) -> Option<(Dormant<I, S>, Option<End>)> {
         let http1::Parts { io, read_buf, service, .. } = self.machine.into_parts()?;
@@ -268,8 +315,8 @@ where
     <S::ResBody as http_body::Body>::Error: Into<BoxError>,
 {
     pub(crate) fn with_upgrades(self) -> Active<I, S, Upgradeable<I, S>> {
-        let Self { machine, flags, slot, notes, called, large_head, takes_replay, _io } = self;
-        Active { machine: machine.with_upgrades(), flags, slot, notes, called, large_head, takes_replay, _io }
+        let Self { machine, flags, slot, notes, called, large_head, takes_replay, standard, _io } = self;
+        Active { machine: machine.with_upgrades(), flags, slot, notes, called, large_head, takes_replay, standard, _io }
     }
 }
 
@@ -281,7 +328,7 @@ fn unfinished(bytes: &[u8]) -> usize {
 
 /// Whether no head in `bytes` has a `content-length`, so that a chunked request among them has none beside its
 /// `transfer-encoding`. A body that looks like one is no harm: its request stays active.
-fn is_plain(bytes: &[u8]) -> bool {
+pub(crate) fn is_plain(bytes: &[u8]) -> bool {
     const NAME: &[u8] = b"content-length";
     // Only requests with a body are worth the search.
     !bytes.starts_with(b"GET ")

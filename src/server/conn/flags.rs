@@ -66,6 +66,9 @@ pub(crate) enum Flag {
     BodyHeld = 1 << 14,
     /// A request has asked for an upgrade, whatever came of it.
     UpgradeAsked = 1 << 15,
+    /// hyper has used all that it has read: it looked for the end of file while the request in hand waited, and has got
+    /// nothing since.
+    Drained = 1 << 16,
 }
 
 /// The facts of one connection. Written by its own task alone, so that plain loads and stores are enough.
@@ -98,12 +101,29 @@ impl Flags {
         self.clear(Flag::Called);
     }
 
+    /// Forgets everything: hyper is as good as new.
+    pub(crate) fn reset(&self) {
+        self.bits.store(0, Ordering::Relaxed);
+    }
+
+    /// hyper has asked for bytes, and has got some or none.
+    pub(crate) fn read(&self, blocked: bool) {
+        self.put(Flag::ReadBlocked, blocked);
+        if !blocked {
+            self.clear(Flag::PlainFraming);
+            self.clear(Flag::Drained);
+        } else if self.has(Flag::Waiting) {
+            self.set(Flag::Drained);
+        }
+    }
+
     /// A request is handed to the service.
     pub(crate) fn call(&self, upgrade: bool, body: bool, ambiguous: bool) {
         self.clear(Flag::ReadBlocked);
         self.clear(Flag::BodyReleased);
         self.clear(Flag::BodyDone);
         self.clear(Flag::BodyHeld);
+        self.clear(Flag::Drained);
         self.set(Flag::Called);
         self.set(Flag::Waiting);
         self.put(Flag::Upgrade, upgrade);

@@ -73,6 +73,11 @@ impl Head {
         self.0 & HTTP_10 != 0
     }
 
+    /// Whether the connection is kept after the response.
+    pub(crate) fn keeps_alive(self) -> bool {
+        self.0 & KEEP_ALIVE != 0
+    }
+
     /// The same request, after which the connection is closed.
     pub(crate) fn last(self) -> Self {
         Self(self.0 & !KEEP_ALIVE)

@@ -155,10 +155,7 @@ impl<I: Read + Unpin> Read for Io<I> {
             None => {}
         }
         let read = this.flags.task_context(cx, |cx| Pin::new(&mut this.inner).poll_read(cx, buf));
-        this.flags.put(Flag::ReadBlocked, read.is_pending());
-        if read.is_ready() {
-            this.flags.clear(Flag::PlainFraming);
-        }
+        this.flags.read(read.is_pending());
         read
     }
 }

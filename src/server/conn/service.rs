@@ -75,6 +75,13 @@ impl<F, B> Slot<F, B> {
         drop(future);
     }
 
+    /// Makes room for the next request, or for the answer to one that is replayed.
+    pub(crate) fn renew(&self, reply: Reply<F, B>, head: Head) {
+        *self.head.lock().unwrap_or_else(PoisonError::into_inner) = head;
+        let last = std::mem::replace(&mut *self.reply(), reply);
+        drop(last);
+    }
+
     /// Takes the reply; hyper's future then waits for ever.
     pub(crate) fn take(&self) -> Reply<F, B> {
         std::mem::replace(&mut *self.reply(), Reply::Never)

@@ -1,0 +1,146 @@
+//! A live hyper, and the next connection's when this one needs it no more.
+//!
+//! hyper knows a connection by its IO and its service. Both are given to it once, and here both are seats: a connection
+//! that goes dormant leaves them, and the next one takes them. Nothing is allocated or freed for a request then, and
+//! what hyper touches is in the cache. That is only done when hyper is where it would be if it had just been built: between
+//! two requests, without a byte in its buffers. It is known to be there because it looks for the end of file while a
+//! request waits, and does that with an empty buffer only (hyper 1.12, `Conn::mid_message_detect_eof`).
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use http::Response;
+
+use super::super::service::{Client, Served, own};
+use super::entries::Peer;
+use super::seat::Seat;
+use super::stream::Stream;
+use super::{App, Waiting, Wake};
+use crate::server::conn::active::{Active, Upgradeable, is_plain};
+use crate::server::conn::connection::to_end;
+use crate::server::conn::dormant::Dormant;
+use crate::server::conn::flags::Rest;
+use crate::server::conn::io::End;
+use crate::server::conn::settings::Settings;
+
+/// The client whose turn it is.
+#[derive(Debug)]
+pub(super) struct Turn(Rc<RefCell<Peer>>);
+
+type Machine<S> = Upgradeable<Seat, Served<S, Turn>>;
+
+/// A live hyper with a connection.
+pub(super) struct Engine<S: App> {
+    active: Box<Active<Seat, Served<S, Turn>, Machine<S>>>,
+    seat: Seat,
+    peer: Rc<RefCell<Peer>>,
+    service: Rc<S>,
+}
+
+/// A live hyper without one.
+pub(super) struct Vacant<S: App>(Engine<S>);
+
+impl Client for Turn {
+    fn addr(&self) -> Option<SocketAddr> {
+        self.0.borrow().addr()
+    }
+}
+
+// ===== impl Vacant =====
+
+impl<S: App> Vacant<S> {
+    /// Gives the seats to a connection, if all that hyper has to be told is what it reads next.
+    pub(super) fn seat(self, waiting: Waiting<S>, wake: Wake<S>) -> Result<Engine<S>, (Waiting<S>, Wake<S>, Self)> {
+        let Self(mut engine) = self;
+        let Dormant { io, service, parked, leftover, seen, notes } = waiting;
+        let is_whole = seen == leftover.len();
+        // A chunked request is known to leave the connection open only when hyper has been built for it.
+        let is_framed = leftover.starts_with(b"GET ") || !is_plain(&leftover);
+        let wake = match (wake, parked) {
+            (Wake::<S>::Answer(output), Some(parked)) if leftover.is_empty() && !notes.last => {
+                let head = engine.active.renew_answered(notes, parked, output);
+                engine.seat.take_in(io, Bytes::from_static(head));
+                *engine.peer.borrow_mut() = service.peer;
+                return Ok(engine);
+            }
+            (Wake::<S>::Readable, None) if is_whole && is_framed && !notes.last => {
+                engine.active.renew(notes);
+                engine.seat.take_in(io, leftover.into());
+                *engine.peer.borrow_mut() = service.peer;
+                return Ok(engine);
+            }
+            other => other,
+        };
+        let (wake, parked) = wake;
+        Err((Dormant { io, service, parked, leftover, seen, notes }, wake, Self(engine)))
+    }
+}
+
+// ===== impl Engine =====
+
+impl<S: App> Engine<S> {
+    /// Builds hyper for a connection.
+    pub(super) fn build(waiting: Waiting<S>, wake: Wake<S>, settings: &Settings) -> Self {
+        let Dormant { io, service: Served { service, peer }, parked, leftover, seen, notes } = waiting;
+        let seat = Seat::default();
+        seat.take_in(io, Bytes::new());
+        let peer = Rc::new(RefCell::new(peer));
+        let seated = Served { service: service.clone(), peer: Turn(peer.clone()) };
+        let dormant = Dormant { io: seat.clone(), service: seated, parked, leftover, seen, notes };
+        let active = Box::new(Active::resume(dormant, wake, settings));
+        Self { active, seat, peer, service }
+    }
+
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+        self.active.poll(cx, to_end)
+    }
+
+    pub(super) fn active(&mut self) -> &mut Active<Seat, Served<S, Turn>, Machine<S>> {
+        &mut self.active
+    }
+
+    /// The connection rests: it leaves, and hyper is there for the next if it can be. `None` once it is upgraded.
+    pub(super) fn leave(mut self) -> Option<(Waiting<S>, Option<End>, Option<Vacant<S>>)> {
+        let parked = match self.active.rest() {
+            Some(rest) if self.active.is_reusable() => rest == Rest::Parked,
+            _ => return self.into_waiting().map(|(waiting, end)| (waiting, end, None)),
+        };
+        let parked = if parked { self.active.take_parked() } else { None };
+        let service = Served { service: self.service.clone(), peer: self.peer.replace(Peer::Unix) };
+        let (io, notes) = (self.seat.give_up()?, self.active.notes());
+        // A connection that ends with this request would end hyper too.
+        let vacant = match &parked {
+            Some(parked) => parked.head.keeps_alive() && self.finish(),
+            None => true,
+        };
+        let waiting = Dormant { io, service, parked, leftover: Box::default(), seen: 0, notes };
+        Some((waiting, None, vacant.then_some(Vacant(self))))
+    }
+
+    /// Lets hyper have an answer to the request that has left, which nobody reads. Says whether it is ready for the next.
+    fn finish(&mut self) -> bool {
+        self.active.answer(own(Response::new(Bytes::new())));
+        let polled = self.active.poll(&mut Context::from_waker(Waker::noop()), to_end);
+        polled.is_pending() && self.active.rest() == Some(Rest::Idle)
+    }
+
+    /// Takes hyper apart. `None` once it is upgraded.
+    pub(super) fn into_waiting(self) -> Option<(Waiting<S>, Option<End>)> {
+        let (dormant, end) = self.active.into_dormant()?;
+        let Dormant { io, parked, mut leftover, mut seen, notes, .. } = dormant;
+        let (io, ahead): (Stream, Bytes) = io.dissolve()?;
+        if !ahead.is_empty() {
+            // What hyper was to read next comes after what it has read.
+            if seen == leftover.len() {
+                seen += ahead.len();
+            }
+            leftover = [&leftover[..], &ahead[..]].concat().into();
+        }
+        let peer = self.peer.replace(Peer::Unix);
+        let service = Served { service: self.service, peer };
+        Some((Dormant { io, service, parked, leftover, seen, notes }, end))
+    }
+}

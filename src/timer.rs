@@ -63,18 +63,21 @@ impl Alarm {
 
     /// An alarm that many nanoseconds after the origin.
     #[cfg_attr(not(feature = "acceptor"), allow(dead_code, reason = "only an acceptor counts"))]
+    #[inline]
     pub(crate) fn from_nanos(nanos: i64) -> Self {
         Self(nanos)
     }
 
     /// The alarm `after` this one.
     #[cfg_attr(not(feature = "acceptor"), allow(dead_code, reason = "only an acceptor counts"))]
+    #[inline]
     pub(crate) fn plus(self, after: Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(after.as_nanos()).unwrap_or(i64::MAX)))
     }
 
     /// Nanoseconds since the origin.
     #[cfg_attr(not(feature = "acceptor"), allow(dead_code, reason = "only an acceptor counts"))]
+    #[inline]
     pub(crate) fn nanos(self) -> i64 {
         self.0
     }

@@ -76,6 +76,7 @@ pub(super) struct Counter(AtomicU64);
 // ===== impl Stats =====
 
 impl Stats {
+    #[inline]
     pub(super) fn counters(&self) -> &Counters {
         &self.counters
     }
@@ -84,14 +85,17 @@ impl Stats {
 // ===== impl Counter =====
 
 impl Counter {
+    #[inline]
     pub(super) fn increment(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
+    #[inline]
     pub(super) fn decrement(&self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 
+    #[inline]
     pub(super) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }

@@ -19,7 +19,7 @@ use super::entries::Peer;
 use super::seat::Seat;
 use super::stream::Stream;
 use super::{App, Waiting, Wake};
-use crate::server::conn::active::{Active, Upgradeable, is_plain};
+use crate::server::conn::active::{Active, Upgradeable};
 use crate::server::conn::connection::to_end;
 use crate::server::conn::dormant::Dormant;
 use crate::server::conn::flags::Rest;
@@ -52,30 +52,36 @@ impl Client for Turn {
 // ===== impl Vacant =====
 
 impl<S: App> Vacant<S> {
-    /// Gives the seats to a connection, if all that hyper has to be told is what it reads next.
-    pub(super) fn seat(self, waiting: Waiting<S>, wake: Wake<S>) -> Result<Engine<S>, (Waiting<S>, Wake<S>, Self)> {
-        let Self(mut engine) = self;
+    /// Gives the seats to a connection that has sent something, which nobody has read yet.
+    pub(super) fn seat(mut self, waiting: Waiting<S>) -> Engine<S> {
+        debug_assert!(waiting.parked.is_none() && waiting.leftover.is_empty() && !waiting.notes.last);
+        self.0.active.renew(waiting.notes);
+        self.sit_down(waiting.io, waiting.service.peer, &[])
+    }
+
+    /// Gives the seats to a connection whose parked request has its answer, if that is all that hyper has to know.
+    pub(super) fn seat_answered(
+        mut self,
+        waiting: Waiting<S>,
+        wake: Wake<S>,
+    ) -> Result<Engine<S>, (Waiting<S>, Wake<S>, Self)> {
+        if !waiting.leftover.is_empty() || waiting.notes.last {
+            return Err((waiting, wake, self));
+        }
         let Dormant { io, service, parked, leftover, seen, notes } = waiting;
-        let is_whole = seen == leftover.len();
-        // A chunked request is known to leave the connection open only when hyper has been built for it.
-        let is_framed = leftover.starts_with(b"GET ") || !is_plain(&leftover);
-        let wake = match (wake, parked) {
-            (Wake::<S>::Answer(output), Some(parked)) if leftover.is_empty() && !notes.last => {
-                let head = engine.active.renew_answered(notes, parked, output);
-                engine.seat.take_in(io, Bytes::from_static(head));
-                *engine.peer.borrow_mut() = service.peer;
-                return Ok(engine);
+        match (wake, parked) {
+            (Wake::<S>::Answer(output), Some(parked)) => {
+                let head = self.0.active.renew_answered(notes, parked, output);
+                Ok(self.sit_down(io, service.peer, head))
             }
-            (Wake::<S>::Readable, None) if is_whole && is_framed && !notes.last => {
-                engine.active.renew(notes);
-                engine.seat.take_in(io, leftover.into());
-                *engine.peer.borrow_mut() = service.peer;
-                return Ok(engine);
-            }
-            other => other,
-        };
-        let (wake, parked) = wake;
-        Err((Dormant { io, service, parked, leftover, seen, notes }, wake, Self(engine)))
+            (wake, parked) => Err((Dormant { io, service, parked, leftover, seen, notes }, wake, self)),
+        }
+    }
+
+    fn sit_down(self, io: Stream, peer: Peer, ahead: &'static [u8]) -> Engine<S> {
+        self.0.seat.take_in(io, ahead);
+        *self.0.peer.borrow_mut() = peer;
+        self.0
     }
 }
 
@@ -86,7 +92,7 @@ impl<S: App> Engine<S> {
     pub(super) fn build(waiting: Waiting<S>, wake: Wake<S>, settings: &Settings) -> Self {
         let Dormant { io, service: Served { service, peer }, parked, leftover, seen, notes } = waiting;
         let seat = Seat::default();
-        seat.take_in(io, Bytes::new());
+        seat.take_in(io, &[]);
         let peer = Rc::new(RefCell::new(peer));
         let seated = Served { service: service.clone(), peer: Turn(peer.clone()) };
         let dormant = Dormant { io: seat.clone(), service: seated, parked, leftover, seen, notes };
@@ -95,7 +101,11 @@ impl<S: App> Engine<S> {
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
-        self.active.poll(cx, to_end)
+        let polled = self.active.poll(cx, to_end);
+        if polled.is_pending() && self.active.is_waiting() && self.seat.is_plain() {
+            self.active.disambiguate();
+        }
+        polled
     }
 
     pub(super) fn active(&mut self) -> &mut Active<Seat, Served<S, Turn>, Machine<S>> {
@@ -130,15 +140,8 @@ impl<S: App> Engine<S> {
     /// Takes hyper apart. `None` once it is upgraded.
     pub(super) fn into_waiting(self) -> Option<(Waiting<S>, Option<End>)> {
         let (dormant, end) = self.active.into_dormant()?;
-        let Dormant { io, parked, mut leftover, mut seen, notes, .. } = dormant;
-        let (io, ahead): (Stream, Bytes) = io.dissolve()?;
-        if !ahead.is_empty() {
-            // What hyper was to read next comes after what it has read.
-            if seen == leftover.len() {
-                seen += ahead.len();
-            }
-            leftover = [&leftover[..], &ahead[..]].concat().into();
-        }
+        let Dormant { io: seat, parked, leftover, seen, notes, .. } = dormant;
+        let io = seat.give_up()?;
         let peer = self.peer.replace(Peer::Unix);
         let service = Served { service: self.service, peer };
         Some((Dormant { io, service, parked, leftover, seen, notes }, end))

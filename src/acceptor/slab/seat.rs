@@ -5,10 +5,10 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
 use hyper::rt::{Read, ReadBufCursor, Write};
 
 use super::stream::Stream;
+use crate::server::conn::active::is_plain;
 
 /// A place for a stream. Without one it takes all that is written, and has nothing to read.
 #[derive(Clone, Debug, Default)]
@@ -21,7 +21,9 @@ pub(super) struct Seat {
 struct Seated {
     stream: Option<Stream>,
     /// What is read before the stream.
-    ahead: Bytes,
+    ahead: &'static [u8],
+    /// All that has been read since it was seated came at once, and has no `content-length` in it.
+    plain: Option<bool>,
 }
 
 // ===== impl Seat =====
@@ -32,37 +34,37 @@ impl Seat {
         self.seated.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Seats a stream, of which `ahead` has been read already.
-    pub(super) fn take_in(&self, stream: Stream, ahead: Bytes) {
-        *self.seated() = Seated { stream: Some(stream), ahead };
+    /// Seats a stream. hyper reads `ahead` before it.
+    pub(super) fn take_in(&self, stream: Stream, ahead: &'static [u8]) {
+        *self.seated() = Seated { stream: Some(stream), ahead, plain: None };
     }
 
-    /// Takes the stream, of which nothing may be unread ahead of it.
+    /// Takes the stream.
     pub(super) fn give_up(&self) -> Option<Stream> {
         let mut seated = self.seated();
         debug_assert!(seated.ahead.is_empty(), "hyper reads all that is ahead in its first poll");
         seated.stream.take()
     }
 
-    /// Takes the stream and what is ahead of it.
-    pub(super) fn dissolve(self) -> Option<(Stream, Bytes)> {
-        let Seated { stream, ahead } = std::mem::take(&mut *self.seated());
-        Some((stream?, ahead))
+    /// Whether what has been read is known to have no `content-length` in it.
+    pub(super) fn is_plain(&self) -> bool {
+        self.seated().plain == Some(true)
     }
 }
 
 impl Read for Seat {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, mut buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        let mut seated = self.seated();
+        let seated = &mut *self.seated();
         if !seated.ahead.is_empty() {
-            let len = buf.remaining().min(seated.ahead.len());
-            buf.put_slice(&seated.ahead.split_to(len));
+            let (now, later) = seated.ahead.split_at(buf.remaining().min(seated.ahead.len()));
+            buf.put_slice(now);
+            seated.ahead = later;
             return Poll::Ready(Ok(()));
         }
-        match &mut seated.stream {
-            Some(stream) => Pin::new(stream).poll_read(cx, buf),
-            None => Poll::Pending,
-        }
+        let Some(stream) = &mut seated.stream else { return Poll::Pending };
+        let first = seated.plain.is_none();
+        let plain = &mut seated.plain;
+        stream.poll_read_and(cx, buf, |read| *plain = Some(first && is_plain(read)))
     }
 }
 

@@ -149,6 +149,11 @@ impl<S: App> Held<S> {
             // The end of file lies behind bytes that nobody reads for now.
             return self.end(worker, End::Eof);
         }
+        let is_idle = self.dormant.parked.is_none() && self.dormant.leftover.is_empty();
+        if is_idle && !hung_up && !self.dormant.notes.last && worker.vacant.is_some() {
+            // A hyper is there that may as well read it.
+            return self.serve(worker, Wake::<S>::Unread);
+        }
         self.look_at_client(worker);
     }
 
@@ -248,7 +253,7 @@ impl<S: App> Held<S> {
         // A head that had begun keeps its deadline.
         let mut head_due = (!self.dormant.leftover.is_empty()).then_some(self.due).filter(|due| due.is_set());
         loop {
-            if matches!(wake, Wake::<S>::Readable) && head_due.is_none() {
+            if matches!(wake, Wake::<S>::Readable | Wake::<S>::Unread) && head_due.is_none() {
                 head_due = Some(worker.timeout(Wait::Head));
             }
             let Some((held, rested)) = self.drive(worker, wake, cause, &mut head_due) else { return };
@@ -398,14 +403,18 @@ impl<S: App> Worker<S> {
 
     /// A hyper for a connection: the last one's, if that can be.
     fn engine(&mut self, waiting: Waiting<S>, wake: Wake<S>) -> Engine<S> {
-        let Some(vacant) = self.vacant.take() else { return Engine::build(waiting, wake, &self.settings) };
-        match vacant.seat(waiting, wake) {
-            Ok(engine) => engine,
-            Err((waiting, wake, vacant)) => {
-                self.vacant = Some(vacant);
-                Engine::build(waiting, wake, &self.settings)
-            }
-        }
+        let (waiting, wake) = match self.vacant.take() {
+            None => (waiting, wake),
+            Some(vacant) if matches!(wake, Wake::<S>::Unread) => return vacant.seat(waiting),
+            Some(vacant) => match vacant.seat_answered(waiting, wake) {
+                Ok(engine) => return engine,
+                Err((waiting, wake, vacant)) => {
+                    self.vacant = Some(vacant);
+                    (waiting, wake)
+                }
+            },
+        };
+        Engine::build(waiting, wake, &self.settings)
     }
 
     /// Takes a connection in that has just been accepted.

@@ -148,9 +148,15 @@ fn attempt<R>(socket: &Socket, act: &mut impl FnMut(&Socket) -> io::Result<R>) -
     }
 }
 
-impl Read for Stream {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, mut buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        let this = &mut *self;
+impl Stream {
+    /// Reads, and lets `look` see what came.
+    pub(super) fn poll_read_and(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut buf: ReadBufCursor<'_>,
+        look: impl FnOnce(&[u8]),
+    ) -> Poll<io::Result<()>> {
+        let this = self;
         if this.input == Input::Drained && this.is_in_place() {
             return Poll::Pending;
         }
@@ -167,8 +173,17 @@ impl Read for Stream {
                 };
                 this.input = if drained { Input::Drained } else { Input::Unknown };
             }
-            read.map_ok(|len| buf.put_slice(&room[..len]))
+            read.map_ok(|len| {
+                look(&room[..len]);
+                buf.put_slice(&room[..len]);
+            })
         })
+    }
+}
+
+impl Read for Stream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        self.poll_read_and(cx, buf, |_| {})
     }
 }
 

@@ -97,7 +97,9 @@ where
                 shutdown = true;
                 Reply::None
             }
-            (Wake::Readable, parked) => parked.map_or(Reply::None, |parked| Reply::Waiting(parked.future)),
+            (Wake::Readable | Wake::Unread, parked) => {
+                parked.map_or(Reply::None, |parked| Reply::Waiting(parked.future))
+            }
         };
         if let Some(head) = head {
             replay.head = head.bytes();
@@ -252,6 +254,11 @@ where
     /// Whether hyper, at rest, may serve another connection once this one has left: it holds nothing of it.
     pub(crate) fn is_reusable(&self) -> bool {
         self.standard && !self.notes.last && !self.upgrade_asked() && self.flags.has(Flag::Drained)
+    }
+
+    /// See [`Flags::disambiguate`].
+    pub(crate) fn disambiguate(&self) {
+        self.flags.disambiguate();
     }
 
     /// What is remembered of the connection.

@@ -49,6 +49,9 @@ pub(crate) enum Wake<B> {
     Answer(Result<Response<B>, BoxError>),
     /// The client has sent something; it is in `leftover`.
     Readable,
+    /// The client may have sent something, which nobody has read.
+    #[cfg_attr(not(unix), allow(dead_code, reason = "only a slab learns of it without reading"))]
+    Unread,
     /// The client has gone, or the IO has failed.
     End(End),
     /// The client has kept the connection waiting for too long.

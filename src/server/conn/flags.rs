@@ -79,23 +79,28 @@ pub(crate) struct Flags {
 }
 
 impl Flags {
+    #[inline]
     pub(crate) fn has(&self, flag: Flag) -> bool {
         self.bits.load(Ordering::Relaxed) & flag as u32 != 0
     }
 
+    #[inline]
     pub(crate) fn set(&self, flag: Flag) {
         self.bits.store(self.bits.load(Ordering::Relaxed) | flag as u32, Ordering::Relaxed);
     }
 
+    #[inline]
     pub(crate) fn clear(&self, flag: Flag) {
         self.bits.store(self.bits.load(Ordering::Relaxed) & !(flag as u32), Ordering::Relaxed);
     }
 
+    #[inline]
     pub(crate) fn put(&self, flag: Flag, value: bool) {
         if value { self.set(flag) } else { self.clear(flag) }
     }
 
     /// Forgets what is only true for one poll.
+    #[inline]
     pub(crate) fn begin_poll(&self) {
         self.clear(Flag::ReadBlocked);
         self.clear(Flag::Called);
@@ -107,6 +112,7 @@ impl Flags {
     }
 
     /// hyper has asked for bytes, and has got some or none.
+    #[inline]
     pub(crate) fn read(&self, blocked: bool) {
         self.put(Flag::ReadBlocked, blocked);
         if !blocked {
@@ -115,6 +121,11 @@ impl Flags {
         } else if self.has(Flag::Waiting) {
             self.set(Flag::Drained);
         }
+    }
+
+    /// It has become known that hyper will keep the connection after the request in hand as its head says.
+    pub(crate) fn disambiguate(&self) {
+        self.clear(Flag::Ambiguous);
     }
 
     /// A request is handed to the service.
@@ -135,6 +146,7 @@ impl Flags {
     }
 
     /// The response, or the service's error, is handed to hyper.
+    #[inline]
     pub(crate) fn answered(&self) {
         self.clear(Flag::Waiting);
         self.clear(Flag::Upgrade);
@@ -142,18 +154,21 @@ impl Flags {
     }
 
     /// Whether the response is done, or none is due.
+    #[inline]
     pub(crate) fn responded(&self) -> bool {
         !self.has(Flag::Waiting) && !self.has(Flag::Responding)
     }
 
     /// Whether the end of the request's body has to be found out by probing before the connection may rest. Once the
     /// response is done that must be found out at once.
+    #[inline]
     pub(crate) fn wants_probe(&self) -> bool {
         let unknown = self.has(Flag::Body) && !self.has(Flag::BodyDone) && !self.has(Flag::BodyHeld);
         unknown && (self.responded() || self.has(Flag::Waiting) && self.has(Flag::Flushed))
     }
 
     /// Whether, and how, hyper may be put away now that its poll returned `Pending`.
+    #[inline]
     pub(crate) fn rest(&self) -> Option<Rest> {
         let body_left = self.has(Flag::Body) && !self.has(Flag::BodyDone);
         if self.has(Flag::Closing) || !self.has(Flag::Flushed) || body_left {
@@ -168,6 +183,7 @@ impl Flags {
     }
 
     /// Whether hyper waits for a head or the rest of one, after a poll that returned `Pending`.
+    #[inline]
     pub(crate) fn reading_head(&self) -> bool {
         self.responded() && self.has(Flag::ReadBlocked) && !self.has(Flag::Closing)
     }

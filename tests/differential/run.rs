@@ -23,6 +23,9 @@ struct Pair<'a> {
 /// Bytes that come one by one: long inputs are long for the sake of their bodies.
 const TRICKLE_MAX: usize = 600;
 
+/// As often as ours may poll hyper in a row to learn what has become of a request's body.
+const POLLS_FOR_NOTHING: usize = 4;
+
 /// What a connection did in a step.
 #[derive(Debug, PartialEq, Eq)]
 struct Done {
@@ -143,8 +146,11 @@ impl Pair<'_> {
                 None => Ok(Outcome::Same),
             };
         }
-        if hyper != ours {
-            // Ours may be woken where hyper is not, and hyper makes some of its progress only when it is polled again.
+        for _ in 0..POLLS_FOR_NOTHING {
+            // Ours may be woken, or poll hyper, where hyper is not, and some progress it makes only when polled again.
+            if hyper == ours {
+                break;
+            }
             self.hyper.poll_for_nothing();
             self.hyper.settle()?;
             hyper.append(Done::by(&self.hyper));

@@ -212,6 +212,8 @@ where
                 dormant.notes.last = true;
                 self.shutdown = !begun;
             }
+            // hyper closes a connection between two requests at once, whatever has come of the next.
+            State::Active(active) if active.is_between_requests() => self.replace_active(|_| Wake::Shutdown),
             State::Active(active) => active.graceful_shutdown(),
             State::Gone => {}
         }

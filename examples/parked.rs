@@ -99,7 +99,8 @@ struct Polls(Rc<Hub>);
 /// Written by hand: what an `async fn` keeps while it waits would be weighed too.
 enum Reply {
     Text(Bytes),
-    Reading(Incoming, Rc<Hub>),
+    // Boxed, so that a request which waits has no room for it.
+    Reading(Box<(Incoming, Rc<Hub>)>),
     Parked(Deferred<Full<Bytes>>),
 }
 
@@ -152,7 +153,7 @@ impl Service<Request<Incoming>> for Polls {
     fn call(&self, request: Request<Incoming>) -> Reply {
         let Self(hub) = self;
         match (request.uri().path(), request.method()) {
-            ("/poll", &Method::POST) => Reply::Reading(request.into_body(), hub.clone()),
+            ("/poll", &Method::POST) => Reply::Reading(Box::new((request.into_body(), hub.clone()))),
             ("/poll", _) => Reply::Parked(hub.park()),
             ("/pub", _) => Reply::Text(hub.waiters.borrow_mut().wake_all().to_string().into()),
             ("/count", _) => Reply::Text(hub.waiters.borrow().count().to_string().into()),
@@ -171,11 +172,11 @@ impl Future for Reply {
             match &mut *self {
                 Self::Text(text) => return Poll::Ready(Ok(Response::new(std::mem::take(text).into()))),
                 Self::Parked(deferred) => return Pin::new(deferred).poll(cx),
-                Self::Reading(body, hub) => match ready!(Pin::new(body).poll_frame(cx)) {
+                Self::Reading(reading) => match ready!(Pin::new(&mut reading.0).poll_frame(cx)) {
                     Some(Ok(_)) => {}
                     // An error means that the client has left, which ends the connection and drops what is parked.
                     Some(Err(_)) | None => {
-                        let deferred = hub.park();
+                        let deferred = reading.1.park();
                         *self = Self::Parked(deferred);
                     }
                 },

@@ -79,7 +79,7 @@ impl fmt::Debug for Input {
 }
 
 /// What hyper reads at a time, or more.
-const READ_BYTES_MIN: usize = 8192;
+pub const READ_BYTES_MIN: usize = 8192;
 
 impl Case {
     /// Whether there is more to read than is read at a time.

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use proptest::test_runner::TestCaseError;
 
-use super::case::{Case, Input, Step};
+use super::case::{Case, Input, READ_BYTES_MIN, Step};
 use super::log::{Actor, Event, Events, push};
 use super::service::{REFUSED, UNANSWERED};
 use super::wire::End;
@@ -22,6 +22,9 @@ struct Pair<'a> {
 
 /// Bytes that come one by one: long inputs are long for the sake of their bodies.
 const TRICKLE_MAX: usize = 600;
+
+/// As often as ours may poll hyper in a row to learn what has become of a request's body.
+const POLLS_FOR_NOTHING: usize = 4;
 
 /// What a connection did in a step.
 #[derive(Debug, PartialEq, Eq)]
@@ -143,8 +146,11 @@ impl Pair<'_> {
                 None => Ok(Outcome::Same),
             };
         }
-        if hyper != ours {
-            // Ours may be woken where hyper is not, and hyper makes some of its progress only when it is polled again.
+        for _ in 0..POLLS_FOR_NOTHING {
+            // Ours may be woken, or poll hyper, where hyper is not, and some progress it makes only when polled again.
+            if hyper == ours {
+                break;
+            }
             self.hyper.poll_for_nothing();
             self.hyper.settle()?;
             hyper.append(Done::by(&self.hyper));
@@ -161,10 +167,31 @@ impl Pair<'_> {
             forget_failed_body(&mut ours.events);
         }
         if hyper == ours {
-            Ok(Outcome::Same)
+            self.check_promises(step).map(|()| Outcome::Same)
         } else {
             Err(TestCaseError::fail(format!("after {step}\nhyper: {hyper:#?}\nours: {ours:#?}")))
         }
+    }
+
+    /// What ours promises beyond hyper.
+    fn check_promises(&self, step: &str) -> Result<(), TestCaseError> {
+        let Self { case, ours, .. } = self;
+        let within_bounds = self.delivered <= READ_BYTES_MIN && !case.settings.pipeline_flush;
+        if ours.is_over() || !within_bounds {
+            return Ok(());
+        }
+        let waiting = ours.shared.waiting.load(Ordering::Relaxed) > 0;
+        let ignores_end = case.settings.half_close && waiting;
+        if ours.wire.has_ended() && !ignores_end && waiting {
+            return Err(TestCaseError::fail(format!("after {step}, the client has left and nobody cares")));
+        }
+        let takes_replay = case.settings.max_header_size.is_none_or(|max| max >= 57)
+            && case.settings.max_headers.is_none_or(|max| max >= 2);
+        let may_rest = ours.shared.may_rest() && !ours.wire.is_full() && (takes_replay || !waiting);
+        if may_rest && !ours.wire.has_ended() && !ours.is_dormant() {
+            return Err(TestCaseError::fail(format!("after {step}, the connection is not dormant")));
+        }
+        Ok(())
     }
 
     /// Whether hyper has ended with a refused upgrade in hand, which it carries out though it has not written all, and

@@ -112,8 +112,12 @@ pub struct Shared {
     wakers: Mutex<Vec<Waker>>,
     /// Requests whose future is pending.
     pub waiting: AtomicUsize,
+    /// Response bodies that hyper holds.
+    responding: AtomicUsize,
     /// A request with an upgrade was answered with something else.
     pub upgrade_refused: AtomicBool,
+    /// The last request has nothing that keeps a connection active while it waits, or afterwards.
+    last_is_plain: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -159,6 +163,13 @@ impl Shared {
 
     pub fn calls(&self) -> usize {
         self.calls.load(Ordering::Relaxed)
+    }
+
+    /// Whether a connection that has nothing to write or parse must be dormant: it waits for a plain request's answer, or
+    /// for the next request.
+    pub fn may_rest(&self) -> bool {
+        let plain = self.calls() == 0 || self.last_is_plain.load(Ordering::Relaxed);
+        plain && self.responding.load(Ordering::Relaxed) == 0
     }
 
     /// The gates that somebody waits at.
@@ -240,6 +251,7 @@ impl Service<Request<Incoming>> for Planned {
             }
             Answer::Error => false,
         };
+        shared.last_is_plain.store(is_plain(&request), Ordering::Relaxed);
         if wants_upgrade && !accepts {
             shared.upgrade_refused.store(true, Ordering::Relaxed);
         }
@@ -361,6 +373,14 @@ fn note_frame(log: &Log, actor: Actor, frame: Option<Result<Frame<Bytes>, hyper:
     }
 }
 
+fn is_plain(request: &Request<Incoming>) -> bool {
+    request.body().is_end_stream()
+        && request.version() == Version::HTTP_11
+        && request.method() != Method::CONNECT
+        && request.extensions().get::<OnUpgrade>().is_none()
+        && !request.headers().contains_key("transfer-encoding")
+}
+
 fn describe_request(request: &Request<Incoming>) -> String {
     format!(
         "{} {} {:?} {:?} upgrade: {}, body: {:?}, ends: {}",
@@ -378,6 +398,7 @@ fn answer(shared: &Arc<Shared>, k: usize, plan: &Plan) -> Result<Response<Planne
     let Answer::Response { status, version, headers, size, body } = &plan.answer else { return Err(ServiceError) };
     let len: usize = body.iter().map(|step| if let BodyStep::Data(len) = step { *len } else { 0 }).sum();
     let exact = (*size == Size::Exact).then_some(len as u64);
+    shared.responding.fetch_add(1, Ordering::Relaxed);
     let body = PlannedBody {
         shared: shared.clone(),
         request: k,
@@ -494,6 +515,7 @@ impl Body for PlannedBody {
 
 impl Drop for PlannedBody {
     fn drop(&mut self) {
+        self.shared.responding.fetch_sub(1, Ordering::Relaxed);
         self.shared.log.note(Actor::Response(self.request), format!("dropped with {} steps left", self.steps.len()));
     }
 }

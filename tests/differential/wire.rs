@@ -108,9 +108,10 @@ impl Wire {
         std::mem::take(&mut self.state().written)
     }
 
-    /// Whether a write would find no room.
+    /// Whether a write would find no room, or a flush not end.
     pub fn is_full(&self) -> bool {
-        self.state().window == 0
+        let state = self.state();
+        state.window == 0 || !state.buffered.is_empty()
     }
 }
 

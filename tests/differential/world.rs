@@ -106,7 +106,7 @@ impl Woken {
 }
 
 /// Polls that one step may take before it is a loop that never ends.
-const POLLS_MAX: usize = 20_000;
+const POLLS_MAX: usize = 200_000;
 
 impl World {
     pub fn hyper(case: &Case) -> Self {

@@ -17,7 +17,6 @@ use http::Response;
 use super::super::service::{Client, Served, own};
 use super::entries::Peer;
 use super::seat::Seat;
-use super::stream::Stream;
 use super::{App, Waiting, Wake};
 use crate::server::conn::active::{Active, Upgradeable};
 use crate::server::conn::connection::to_end;
@@ -43,6 +42,14 @@ pub(super) struct Engine<S: App> {
 /// A live hyper without one.
 pub(super) struct Vacant<S: App>(Engine<S>);
 
+/// What remains when a connection has left hyper.
+pub(super) struct Left<S: App> {
+    pub(super) waiting: Waiting<S>,
+    /// The client has gone.
+    pub(super) end: Option<End>,
+    pub(super) vacant: Option<Vacant<S>>,
+}
+
 impl Client for Turn {
     fn addr(&self) -> Option<SocketAddr> {
         self.0.borrow().addr()
@@ -52,36 +59,32 @@ impl Client for Turn {
 // ===== impl Vacant =====
 
 impl<S: App> Vacant<S> {
-    /// Gives the seats to a connection that has sent something, which nobody has read yet.
-    pub(super) fn seat(mut self, waiting: Waiting<S>) -> Engine<S> {
-        debug_assert!(waiting.parked.is_none() && waiting.leftover.is_empty() && !waiting.notes.last);
-        self.0.active.renew(waiting.notes);
-        self.sit_down(waiting.io, waiting.service.peer, &[])
-    }
-
-    /// Gives the seats to a connection whose parked request has its answer, if that is all that hyper has to know.
-    pub(super) fn seat_answered(
-        mut self,
-        waiting: Waiting<S>,
-        wake: Wake<S>,
-    ) -> Result<Engine<S>, (Waiting<S>, Wake<S>, Self)> {
-        if !waiting.leftover.is_empty() || waiting.notes.last {
-            return Err((waiting, wake, self));
-        }
-        let Dormant { io, service, parked, leftover, seen, notes } = waiting;
-        match (wake, parked) {
-            (Wake::<S>::Answer(output), Some(parked)) => {
-                let head = self.0.active.renew_answered(notes, parked, output);
-                Ok(self.sit_down(io, service.peer, head))
+    /// Whether hyper can serve a connection that is woken like this: all that it has to be told is what it reads next.
+    pub(super) fn suits(waiting: &Waiting<S>, wake: &Wake<S>) -> bool {
+        waiting.leftover.is_empty()
+            && !waiting.notes.last
+            && match wake {
+                Wake::<S>::Answer(_) => waiting.parked.is_some(),
+                Wake::<S>::Unread => waiting.parked.is_none(),
+                Wake::<S>::Readable | Wake::<S>::End(_) | Wake::<S>::Deadline | Wake::<S>::Shutdown => false,
             }
-            (wake, parked) => Err((Dormant { io, service, parked, leftover, seen, notes }, wake, self)),
-        }
     }
 
-    fn sit_down(self, io: Stream, peer: Peer, ahead: &'static [u8]) -> Engine<S> {
-        self.0.seat.take_in(io, ahead);
-        *self.0.peer.borrow_mut() = peer;
-        self.0
+    /// Gives the seats to a connection that it [suits](Self::suits).
+    pub(super) fn seat(self, waiting: Waiting<S>, wake: Wake<S>) -> Engine<S> {
+        debug_assert!(Self::suits(&waiting, &wake));
+        let Self(mut engine) = self;
+        let Dormant { io, service, parked, notes, .. } = waiting;
+        let ahead = match (wake, parked) {
+            (Wake::<S>::Answer(output), Some(parked)) => engine.active.renew_answered(notes, parked, output),
+            _ => {
+                engine.active.renew(notes);
+                &[]
+            }
+        };
+        engine.seat.take_in(io, ahead);
+        *engine.peer.borrow_mut() = service.peer;
+        engine
     }
 }
 
@@ -113,10 +116,10 @@ impl<S: App> Engine<S> {
     }
 
     /// The connection rests: it leaves, and hyper is there for the next if it can be. `None` once it is upgraded.
-    pub(super) fn leave(mut self) -> Option<(Waiting<S>, Option<End>, Option<Vacant<S>>)> {
+    pub(super) fn leave(mut self) -> Option<Left<S>> {
         let parked = match self.active.rest() {
             Some(rest) if self.active.is_reusable() => rest == Rest::Parked,
-            _ => return self.into_waiting().map(|(waiting, end)| (waiting, end, None)),
+            _ => return self.into_waiting().map(|(waiting, end)| Left { waiting, end, vacant: None }),
         };
         let parked = if parked { self.active.take_parked() } else { None };
         let service = Served { service: self.service.clone(), peer: self.peer.replace(Peer::Unix) };
@@ -127,7 +130,7 @@ impl<S: App> Engine<S> {
             None => true,
         };
         let waiting = Dormant { io, service, parked, leftover: Box::default(), seen: 0, notes };
-        Some((waiting, None, vacant.then_some(Vacant(self))))
+        Some(Left { waiting, end: None, vacant: vacant.then_some(Vacant(self)) })
     }
 
     /// Lets hyper have an answer to the request that has left, which nobody reads. Says whether it is ready for the next.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use super::super::service::{Served, own, service_unavailable};
-use super::engine::Engine;
+use super::engine::{Engine, Left, Vacant};
 use super::entries::{self, Leftover, Peer};
 use super::graduate::{self, Luggage};
 use super::ready::EntryWaker;
@@ -315,7 +315,7 @@ impl<S: App> Held<S> {
             return None;
         };
         let read_blocked = active.read_blocked();
-        let Some((dormant, end, vacant)) = engine.leave() else {
+        let Some(Left { waiting: dormant, end, vacant }) = engine.leave() else {
             worker.entries.remove(key);
             return None;
         };
@@ -403,18 +403,10 @@ impl<S: App> Worker<S> {
 
     /// A hyper for a connection: the last one's, if that can be.
     fn engine(&mut self, waiting: Waiting<S>, wake: Wake<S>) -> Engine<S> {
-        let (waiting, wake) = match self.vacant.take() {
-            None => (waiting, wake),
-            Some(vacant) if matches!(wake, Wake::<S>::Unread) => return vacant.seat(waiting),
-            Some(vacant) => match vacant.seat_answered(waiting, wake) {
-                Ok(engine) => return engine,
-                Err((waiting, wake, vacant)) => {
-                    self.vacant = Some(vacant);
-                    (waiting, wake)
-                }
-            },
-        };
-        Engine::build(waiting, wake, &self.settings)
+        match self.vacant.take_if(|_| Vacant::suits(&waiting, &wake)) {
+            Some(vacant) => vacant.seat(waiting, wake),
+            None => Engine::build(waiting, wake, &self.settings),
+        }
     }
 
     /// Takes a connection in that has just been accepted.

@@ -45,6 +45,8 @@ pub(crate) struct Active<I, S: HttpService<Incoming>, M> {
     notes: Notes,
     // A request has come since this was last asked.
     called: bool,
+    // No request has come since hyper was built.
+    fresh: bool,
     // The head in hand is larger than what is worth to be kept as bytes: hyper keeps it until it is whole.
     large_head: bool,
     takes_replay: bool,
@@ -110,6 +112,7 @@ where
             hyper = Some(settings.last_request());
         }
         let large_head = replay.leftover.len() >= LEFTOVER_BYTES_MAX;
+        let fresh = head.is_none();
         let slot = Arc::new(Slot::new(reply, head.unwrap_or_default()));
         let io = Io::new(io, replay, flags.clone(), settings.half_close);
         let adapter = Adapter::new(service, slot.clone(), flags.clone());
@@ -125,6 +128,7 @@ where
             slot,
             notes,
             called: false,
+            fresh,
             large_head,
             takes_replay: settings.takes_replay(),
             standard,
@@ -185,6 +189,7 @@ where
     fn note_call(&mut self) {
         if self.flags.has(Flag::Called) {
             self.called = true;
+            self.fresh = false;
             self.large_head = false;
             self.notes.served = true;
         }
@@ -209,6 +214,11 @@ where
     /// Whether hyper waits for a head though it is not put away.
     pub(crate) fn is_reading_head(&self) -> bool {
         self.flags.reading_head()
+    }
+
+    /// Whether hyper would be between two requests, had it not been rebuilt since the last.
+    pub(crate) fn is_between_requests(&self) -> bool {
+        self.fresh && self.notes.served && self.flags.reading_head()
     }
 
     /// Whether a head has begun that is too large to be put away.
@@ -295,6 +305,7 @@ where
         self.slot.renew(reply, head);
         self.notes = notes;
         self.called = false;
+        self.fresh = true;
         self.large_head = false;
     }
 
@@ -322,8 +333,19 @@ where
     <S::ResBody as http_body::Body>::Error: Into<BoxError>,
 {
     pub(crate) fn with_upgrades(self) -> Active<I, S, Upgradeable<I, S>> {
-        let Self { machine, flags, slot, notes, called, large_head, takes_replay, standard, _io } = self;
-        Active { machine: machine.with_upgrades(), flags, slot, notes, called, large_head, takes_replay, standard, _io }
+        let Self { machine, flags, slot, notes, called, fresh, large_head, takes_replay, standard, _io } = self;
+        Active {
+            machine: machine.with_upgrades(),
+            flags,
+            slot,
+            notes,
+            called,
+            fresh,
+            large_head,
+            takes_replay,
+            standard,
+            _io,
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::Response;
@@ -16,7 +17,7 @@ use super::deadline::Deadline;
 use super::dormant::{Dormant, Wake};
 use super::flags::Rest;
 use super::io::LEFTOVER_BYTES_MAX;
-use super::settings::{Settings, Wait};
+use super::settings::{LINGER, Settings, Wait};
 use crate::BoxError;
 use crate::deferred::Outcome;
 use crate::deferred::outcome::drop_because;
@@ -28,6 +29,8 @@ pub(crate) struct Core<I, S: HttpService<Incoming>, M> {
     deadline: Deadline,
     // What the deadline is for; a head's goes on while its bytes come in.
     wait: Wait,
+    // The client's requests have come one right after the other of late.
+    brisk: bool,
     shutdown: bool,
 }
 
@@ -59,7 +62,7 @@ where
         let mut dormant = Dormant::new(io, service);
         dormant.leftover = Box::from(leftover);
         let state = State::Active(Box::new(Active::resume(dormant, Wake::Deadline, &settings)));
-        Self { settings, state, deadline: Deadline::default(), wait: Wait::FirstByte, shutdown: false }
+        Self { settings, state, deadline: Deadline::default(), wait: Wait::FirstByte, brisk: false, shutdown: false }
     }
 
     pub(crate) fn from_dormant(settings: Arc<Settings>, dormant: Dormant<I, S>) -> Self {
@@ -68,7 +71,7 @@ where
         if dormant.parked.is_none() {
             deadline.set(&*settings.timer, settings.timeout(wait));
         }
-        let mut core = Self { settings, state: State::Dormant(dormant), deadline, wait, shutdown: false };
+        let mut core = Self { settings, state: State::Dormant(dormant), deadline, wait, brisk: false, shutdown: false };
         if matches!(&core.state, State::Dormant(dormant) if !dormant.leftover.is_empty()) {
             core.resume(Wake::Readable);
         }
@@ -106,6 +109,7 @@ where
                         continue;
                     }
                     match active.rest() {
+                        Some(Rest::Idle) if self.brisk => ready!(self.linger(cx)),
                         Some(rest) => ready!(self.go_dormant(rest, cx)),
                         None => ready!(self.poll_idle(cx)),
                     }
@@ -130,6 +134,7 @@ where
     fn resume(&mut self, wake: Wake<S::ResBody>) {
         let State::Dormant(dormant) = std::mem::replace(&mut self.state, State::Gone) else { return };
         if matches!(wake, Wake::Readable) && self.wait != Wait::Head {
+            self.brisk = self.wait == Wait::Idle && self.deadline.was_set_within(&*self.settings.timer, LINGER);
             self.wait = Wait::Head;
             self.deadline.set(&*self.settings.timer, self.settings.timeout(Wait::Head));
         }
@@ -153,6 +158,7 @@ where
             Rest::Parked => {
                 self.deadline.release();
                 self.wait = Wait::Idle;
+                self.brisk = false;
                 if read_blocked {
                     // hyper's last poll has left the task's waker with the IO, and with the service's future.
                     return Poll::Pending;
@@ -181,8 +187,21 @@ where
         if wait == Wait::Head && self.wait == Wait::Head && self.deadline.is_set() {
             return;
         }
+        let lingered = if self.wait == Wait::Linger { LINGER } else { Duration::ZERO };
         self.wait = wait;
-        self.deadline.set(&*self.settings.timer, self.settings.timeout(wait));
+        let timeout = self.settings.timeout(wait).map(|timeout| timeout.saturating_sub(lingered));
+        self.deadline.set(&*self.settings.timer, timeout);
+    }
+
+    /// Keeps hyper at hand for a client whose next request is likely to come at once.
+    fn linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.wait != Wait::Linger || !self.deadline.is_set() {
+            self.wait = Wait::Linger;
+            self.deadline.set(&*self.settings.timer, Some(LINGER));
+        }
+        ready!(self.deadline.poll(&*self.settings.timer, cx));
+        self.brisk = false;
+        self.go_dormant(Rest::Idle, cx)
     }
 
     /// A connection that waits for a head and is not put away has its deadline as well.
@@ -222,6 +241,8 @@ where
                 dormant.notes.last = true;
                 self.shutdown = !begun;
             }
+            // hyper closes a connection between two requests at once, whatever has come of the next.
+            State::Active(active) if active.is_between_requests() => self.replace_active(|_| Wake::Shutdown),
             State::Active(active) => active.graceful_shutdown(),
             State::Gone => {}
         }
@@ -282,7 +303,14 @@ where
             State::Active(active) => State::Active(Box::new(active.with_upgrades())),
             State::Gone => State::Gone,
         };
-        Core { settings: self.settings, state, deadline: self.deadline, wait: self.wait, shutdown: self.shutdown }
+        Core {
+            settings: self.settings,
+            state,
+            deadline: self.deadline,
+            wait: self.wait,
+            brisk: self.brisk,
+            shutdown: self.shutdown,
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use hyper_util::rt::TokioTimer;
 #[derive(Default)]
 pub(crate) struct Deadline {
     at: Option<Instant>,
+    set: Option<Instant>,
     sleep: Option<Pin<Box<dyn Sleep>>>,
 }
 
@@ -34,7 +35,14 @@ struct Never;
 impl Deadline {
     /// Sets it `after` from now, or to never.
     pub(crate) fn set(&mut self, timer: &dyn Timer, after: Option<Duration>) {
-        self.at = after.and_then(|after| timer.now().checked_add(after));
+        let now = timer.now();
+        self.set = Some(now);
+        self.at = after.and_then(|after| now.checked_add(after));
+    }
+
+    /// Whether it was set no longer ago than that.
+    pub(crate) fn was_set_within(&self, timer: &dyn Timer, span: Duration) -> bool {
+        self.set.is_some_and(|set| timer.now().saturating_duration_since(set) <= span)
     }
 
     /// Sets it to never. The sleep is kept for the next one.

@@ -20,7 +20,13 @@ pub(crate) enum Wait {
     Head,
     /// The next request.
     Idle,
+    /// The next request of a client that sends one after the other, with hyper at hand.
+    Linger,
 }
+
+/// How soon the next request has to come for hyper to be kept at hand: a connection that has a hundred requests a second
+/// is busy and not idle, and to rebuild hyper for each would be most of the work that it has.
+pub(crate) const LINGER: Duration = Duration::from_millis(10);
 
 /// The settings of an HTTP/1 connection.
 #[derive(Clone)]
@@ -88,6 +94,7 @@ impl Settings {
             Wait::FirstByte => self.first_byte_timeout = Some(timeout),
             Wait::Head => self.header_read_timeout = timeout,
             Wait::Idle => self.idle_timeout = Some(timeout),
+            Wait::Linger => {}
         }
     }
 
@@ -97,6 +104,7 @@ impl Settings {
             Wait::FirstByte => self.first_byte_timeout.unwrap_or(self.header_read_timeout),
             Wait::Head => self.header_read_timeout,
             Wait::Idle => self.idle_timeout.unwrap_or(self.header_read_timeout),
+            Wait::Linger => Some(LINGER),
         }
     }
 

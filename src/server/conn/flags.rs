@@ -66,6 +66,9 @@ pub(crate) enum Flag {
 }
 
 /// The facts of one connection. Written by its own task alone, so that plain loads and stores are enough.
+///
+/// What is called here is called from generic code, which is compiled in the user's crate: without `#[inline]` each
+/// would stay a call.
 #[derive(Debug, Default)]
 pub(crate) struct Flags {
     bits: AtomicU16,
@@ -73,23 +76,28 @@ pub(crate) struct Flags {
 }
 
 impl Flags {
+    #[inline]
     pub(crate) fn has(&self, flag: Flag) -> bool {
         self.bits.load(Ordering::Relaxed) & flag as u16 != 0
     }
 
+    #[inline]
     pub(crate) fn set(&self, flag: Flag) {
         self.bits.store(self.bits.load(Ordering::Relaxed) | flag as u16, Ordering::Relaxed);
     }
 
+    #[inline]
     pub(crate) fn clear(&self, flag: Flag) {
         self.bits.store(self.bits.load(Ordering::Relaxed) & !(flag as u16), Ordering::Relaxed);
     }
 
+    #[inline]
     pub(crate) fn put(&self, flag: Flag, value: bool) {
         if value { self.set(flag) } else { self.clear(flag) }
     }
 
     /// Forgets what is only true for one poll.
+    #[inline]
     pub(crate) fn begin_poll(&self) {
         self.clear(Flag::ReadBlocked);
         self.clear(Flag::ReadPolled);
@@ -97,6 +105,7 @@ impl Flags {
     }
 
     /// A request is handed to the service.
+    #[inline]
     pub(crate) fn call(&self, upgrade: bool, body: bool, ambiguous: bool) {
         self.clear(Flag::ReadBlocked);
         self.clear(Flag::BodyReleased);
@@ -109,6 +118,7 @@ impl Flags {
     }
 
     /// The response, or the service's error, is handed to hyper.
+    #[inline]
     pub(crate) fn answered(&self) {
         self.clear(Flag::Waiting);
         self.clear(Flag::Upgrade);
@@ -116,12 +126,14 @@ impl Flags {
     }
 
     /// Whether the end of the request's body has to be found out by probing before the connection may rest.
+    #[inline]
     pub(crate) fn wants_probe(&self) -> bool {
         let resting = self.has(Flag::Waiting) || !self.has(Flag::Responding);
         resting && self.has(Flag::Body) && !self.has(Flag::BodyDone) && self.has(Flag::Flushed)
     }
 
     /// Whether, and how, hyper may be put away now that its poll returned `Pending`.
+    #[inline]
     pub(crate) fn rest(&self) -> Option<Rest> {
         let body_left = self.has(Flag::Body) && !self.has(Flag::BodyDone);
         if self.has(Flag::Closing) || !self.has(Flag::Flushed) || body_left {

@@ -34,6 +34,7 @@ impl Head {
     }
 
     /// The bytes of a request that hyper answers in the same way.
+    #[inline]
     pub(crate) fn bytes(self) -> &'static [u8] {
         // One literal for each combination, so that nothing is put together, or allocated, on the way.
         macro_rules! heads {
@@ -65,6 +66,7 @@ impl Head {
     }
 
     /// The same request, after which the connection is closed.
+    #[inline]
     pub(crate) fn last(self) -> Self {
         Self(self.0 & !KEEP_ALIVE)
     }

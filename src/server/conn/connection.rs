@@ -156,7 +156,8 @@ where
         }
         match rest {
             Rest::Parked => {
-                self.deadline.release();
+                // The sleep is kept: made anew after each answer, it costs more bytes in the end than while it waits.
+                self.deadline.clear();
                 self.wait = Wait::Idle;
                 self.brisk = false;
                 if read_blocked {

@@ -34,6 +34,7 @@ struct Never;
 
 impl Deadline {
     /// Sets it `after` from now, or to never.
+    #[inline]
     pub(crate) fn set(&mut self, timer: &dyn Timer, after: Option<Duration>) {
         let now = timer.now();
         self.set = Some(now);
@@ -46,15 +47,18 @@ impl Deadline {
     }
 
     /// Sets it to never. The sleep is kept for the next one.
+    #[inline]
     pub(crate) fn clear(&mut self) {
         self.at = None;
     }
 
     /// Sets it to never and gives the memory back.
+    #[inline]
     pub(crate) fn release(&mut self) {
         *self = Self::default();
     }
 
+    #[inline]
     pub(crate) fn is_set(&self) -> bool {
         self.at.is_some()
     }

@@ -72,6 +72,9 @@ pub(crate) enum Flag {
 }
 
 /// The facts of one connection. Written by its own task alone, so that plain loads and stores are enough.
+///
+/// What is called here is called from generic code, which is compiled in the user's crate: without `#[inline]` each
+/// would stay a call.
 #[derive(Debug, Default)]
 pub(crate) struct Flags {
     bits: AtomicU32,
@@ -129,6 +132,7 @@ impl Flags {
     }
 
     /// A request is handed to the service.
+    #[inline]
     pub(crate) fn call(&self, upgrade: bool, body: bool, ambiguous: bool) {
         self.clear(Flag::ReadBlocked);
         self.clear(Flag::BodyReleased);

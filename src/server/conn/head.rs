@@ -39,6 +39,7 @@ impl Head {
     }
 
     /// The bytes of a request that hyper answers in the same way.
+    #[inline]
     pub(crate) fn bytes(self) -> &'static [u8] {
         // One literal for each combination, so that nothing is put together, or allocated, on the way.
         macro_rules! heads {
@@ -79,6 +80,7 @@ impl Head {
     }
 
     /// The same request, after which the connection is closed.
+    #[inline]
     pub(crate) fn last(self) -> Self {
         Self(self.0 & !KEEP_ALIVE)
     }

@@ -99,6 +99,7 @@ impl Settings {
     }
 
     /// The limit of a wait. Those for the first byte and between requests are the head's unless set, as in hyper.
+    #[inline]
     pub(crate) fn timeout(&self, wait: Wait) -> Option<Duration> {
         match wait {
             Wait::FirstByte => self.first_byte_timeout.unwrap_or(self.header_read_timeout),

@@ -199,7 +199,8 @@ impl<S: App> Worker<S> {
     }
 
     fn wake_slice(&mut self, waker: &Waker) -> bool {
-        if self.woken.is_empty() {
+        let taken = self.woken.is_empty();
+        if taken {
             let mut woken = std::mem::take(&mut self.woken);
             self.registration.ready().take(&mut woken, waker);
             // From its end, in the order of the wakes.
@@ -223,7 +224,8 @@ impl<S: App> Worker<S> {
         if self.woken.is_empty() && self.woken.capacity() > SLICE {
             self.woken = Vec::new();
         }
-        !self.woken.is_empty()
+        // Who was woken since the queue was last emptied is in it, and has found no waker of the loop there.
+        !taken || !self.woken.is_empty()
     }
 
     fn return_slice(&mut self, waker: &Waker) -> bool {

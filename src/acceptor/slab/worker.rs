@@ -122,12 +122,13 @@ impl<S: App> Worker<S> {
     /// One round. Ready when it drains and the last connection has ended.
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.now = Alarm::at(Instant::now());
-        let mut more = self.accept_slice();
-        more |= self.event_slice(cx)?;
+        let mut more = self.event_slice(cx)?;
         more |= self.wake_slice(cx.waker());
         more |= self.return_slice(cx.waker());
         more |= self.deadline_slice();
         more |= self.drain_slice();
+        // Last, so that a place which has become free in this turn is taken in it.
+        more |= self.accept_slice();
         self.count_bytes();
         if self.draining.is_some() && self.entries.len() == 0 {
             return Poll::Ready(Ok(()));
@@ -143,7 +144,7 @@ impl<S: App> Worker<S> {
         let now = Instant::now();
         for _ in 0..SLICE {
             if self.entries.len() >= self.config.max_connections {
-                // Whoever leaves makes room, and a turn.
+                // Whoever leaves does so in a turn, and this is its last part.
                 return false;
             }
             let Some(accept) = self.accept.as_mut().filter(|accept| accept.is_ready(now)) else { return false };

@@ -10,6 +10,8 @@ mod poll;
 #[cfg(feature = "acceptor")]
 mod server;
 mod waiters;
+#[cfg(all(target_os = "linux", feature = "acceptor"))]
+mod watched;
 
 #[cfg(all(unix, feature = "acceptor"))]
 pub use child::{ServerProcess, is_server, run_until_interrupted};
@@ -17,8 +19,10 @@ pub use client::{Client, Head};
 pub use logs::Logs;
 pub use poll::{now_or_never, poll};
 #[cfg(feature = "acceptor")]
-pub use server::{Park, Server, TestBody};
+pub use server::{Park, Server, TestBody, text};
 pub use waiters::{Waiters, await_text, await_waiting};
+#[cfg(all(target_os = "linux", feature = "acceptor"))]
+pub use watched::{Watched, assert_nothing_held, descriptors, untimed};
 
 use std::time::Duration;
 

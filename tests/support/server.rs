@@ -77,7 +77,7 @@ impl Service<Request<Incoming>> for Park {
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let (responder, deferred) = deferred();
         if request.uri().path() == "/now" {
-            responder.send(Response::new(text("now"))).unwrap();
+            responder.send(text("now")).unwrap();
             return deferred;
         }
         self.parked.send(responder).unwrap();
@@ -90,6 +90,7 @@ impl Service<Request<Incoming>> for Park {
 
 // ===== helpers =====
 
-fn text(text: &'static str) -> TestBody {
-    http_body_util::Full::new(Bytes::from_static(text.as_bytes())).map_err(Into::into).boxed()
+/// A response with that body.
+pub fn text(text: impl Into<Bytes>) -> Response<TestBody> {
+    Response::new(http_body_util::Full::new(text.into()).map_err(Into::into).boxed())
 }

@@ -3,7 +3,7 @@
 //! No wake is lost, by this order. A waker first marks its entry as queued and only the one that did so puts the key
 //! into the queue. The loop takes keys out, and *then* clears the mark, and *then* polls. A wake before the clearing is
 //! answered by that poll; one after it queues the key anew. Likewise for the loop's own waker: it is put in place under
-//! the same lock under which the queue was seen empty.
+//! the same lock under which the queue was emptied, and a loop that has not emptied it in a round comes round again.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
@@ -58,12 +58,11 @@ impl Ready {
         }
     }
 
-    /// Moves all that is ready to the end of `keys`. When that is nothing, `waker` is woken by the next.
+    /// Moves all that is ready to the end of `keys`. `waker` is woken by the next.
     pub(super) fn take(&self, keys: &mut Vec<u32>, waker: &Waker) {
         let mut queue = self.queue();
-        if queue.keys.is_empty() {
-            queue.idle_loop = Some(waker.clone());
-        } else if keys.is_empty() {
+        queue.idle_loop = Some(waker.clone());
+        if keys.is_empty() {
             std::mem::swap(keys, &mut queue.keys);
         } else {
             keys.append(&mut queue.keys);

@@ -126,12 +126,13 @@ impl<S: App> Worker<S> {
     /// One round. Ready when it drains and the last connection has ended.
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.now = Alarm::at(Instant::now());
-        let mut more = self.accept_slice();
-        more |= self.event_slice(cx)?;
+        let mut more = self.event_slice(cx)?;
         more |= self.wake_slice(cx.waker());
         more |= self.return_slice(cx.waker());
         more |= self.deadline_slice();
         more |= self.drain_slice();
+        // Last, so that a place which has become free in this turn is taken in it.
+        more |= self.accept_slice();
         self.count_bytes();
         if self.draining.is_some() && self.entries.len() == 0 {
             return Poll::Ready(Ok(()));
@@ -147,7 +148,7 @@ impl<S: App> Worker<S> {
         let now = Instant::now();
         for _ in 0..SLICE {
             if self.entries.len() >= self.config.max_connections {
-                // Whoever leaves makes room, and a turn.
+                // Whoever leaves does so in a turn, and this is its last part.
                 return false;
             }
             let Some(accept) = self.accept.as_mut().filter(|accept| accept.is_ready(now)) else { return false };
@@ -203,7 +204,8 @@ impl<S: App> Worker<S> {
     }
 
     fn wake_slice(&mut self, waker: &Waker) -> bool {
-        if self.woken.is_empty() {
+        let taken = self.woken.is_empty();
+        if taken {
             let mut woken = std::mem::take(&mut self.woken);
             self.registration.ready().take(&mut woken, waker);
             // From its end, in the order of the wakes.
@@ -227,7 +229,8 @@ impl<S: App> Worker<S> {
         if self.woken.is_empty() && self.woken.capacity() > SLICE {
             self.woken = Vec::new();
         }
-        !self.woken.is_empty()
+        // Who was woken since the queue was last emptied is in it, and has found no waker of the loop there.
+        !taken || !self.woken.is_empty()
     }
 
     fn return_slice(&mut self, waker: &Waker) -> bool {

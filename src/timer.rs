@@ -16,12 +16,23 @@ use tokio::time::{Instant, Sleep};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Alarm(i64);
 
+/// An alarm as a future keeps it: as small, and with bit patterns to spare, in which an enum around the future finds room
+/// for its tag. That may be the sixteen bytes between one size of an allocation and the next.
+///
+/// It is rounded down to 16 nanoseconds, which no clock's user can tell, and reaches 36 years.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Packed {
+    magnitude: [u8; 7],
+    past: bool,
+}
+
 /// The room that an [`Alarm`] may need.
 pub(crate) type AlarmSleep = Option<Pin<Box<Sleep>>>;
 
 /// A poll by someone who has a timer for many.
 struct Hosted {
     waker: Waker,
+    now: Alarm,
     next: Option<Alarm>,
 }
 
@@ -89,7 +100,7 @@ impl Alarm {
     pub(crate) fn poll_hosted(self, cx: &Context<'_>) -> Option<Poll<()>> {
         HOSTED.with_borrow_mut(|hosted| {
             let hosted = hosted.as_mut().filter(|hosted| hosted.waker.will_wake(cx.waker()))?;
-            if Self::at(Instant::now()).0 >= self.0 {
+            if hosted.now.0 >= self.0 {
                 return Some(Poll::Ready(()));
             }
             if hosted.next.is_none_or(|next| self.0 < next.0) {
@@ -106,6 +117,33 @@ impl Alarm {
     }
 }
 
+// ===== impl Packed =====
+
+impl From<Alarm> for Packed {
+    fn from(alarm: Alarm) -> Self {
+        let [magnitude @ .., _] = (alarm.0.div_euclid(1 << Self::SHIFT)).unsigned_abs().to_le_bytes();
+        let reaches = alarm.0.unsigned_abs() >> (Self::SHIFT + 56) == 0;
+        Self { magnitude: if reaches { magnitude } else { Self::FAR }, past: alarm.0 < 0 }
+    }
+}
+
+impl From<Packed> for Alarm {
+    fn from(packed: Packed) -> Self {
+        let [a, b, c, d, e, f, g] = packed.magnitude;
+        let magnitude = i64::from_le_bytes([a, b, c, d, e, f, g, 0]) << Packed::SHIFT;
+        match (packed.magnitude, packed.past) {
+            (Packed::FAR, false) => Self::NEVER,
+            (_, false) => Self(magnitude),
+            (_, true) => Self(-magnitude),
+        }
+    }
+}
+
+impl Packed {
+    const SHIFT: u32 = 4;
+    const FAR: [u8; 7] = [u8::MAX; 7];
+}
+
 /// The first moment that was asked for.
 fn origin() -> Instant {
     static ORIGIN: OnceLock<std::time::Instant> = OnceLock::new();
@@ -115,16 +153,40 @@ fn origin() -> Instant {
 /// Polls on behalf of `waker`: alarms inside register with the caller, who gets the next one of them and must poll
 /// again when it is due.
 #[cfg_attr(not(feature = "acceptor"), allow(dead_code, reason = "only an acceptor hosts"))]
-pub(crate) fn host<R>(waker: &Waker, poll: impl FnOnce() -> R) -> (R, Option<Alarm>) {
+pub(crate) fn host<R>(waker: &Waker, now: Alarm, poll: impl FnOnce() -> R) -> (R, Option<Alarm>) {
     struct Restore(Option<Hosted>);
     impl Drop for Restore {
         fn drop(&mut self) {
             HOSTED.set(self.0.take());
         }
     }
-    let restore = Restore(HOSTED.replace(Some(Hosted { waker: waker.clone(), next: None })));
+    let restore = Restore(HOSTED.replace(Some(Hosted { waker: waker.clone(), now, next: None })));
     let polled = poll();
     let next = HOSTED.with_borrow(|hosted| hosted.as_ref().and_then(|hosted| hosted.next));
     drop(restore);
     (polled, next)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_packed_alarm_is_the_same_but_for_nanoseconds() {
+        for nanos in [0, 1, 15, 16, 1_000_000_007, i64::MAX >> 5, -1, -16, -1_000_000_007] {
+            let alarm = Alarm::from(Packed::from(Alarm(nanos)));
+            assert!((nanos - 15..=nanos).contains(&alarm.0), "{nanos} became {}", alarm.0);
+        }
+        assert_eq!(Alarm::from(Packed::from(Alarm::NEVER)), Alarm::NEVER);
+    }
+
+    #[test]
+    fn an_enum_around_a_packed_alarm_is_no_larger() {
+        enum Around {
+            _Packed(Packed),
+            _One,
+            _Two,
+        }
+        assert_eq!(size_of::<Option<Around>>(), 8);
+    }
 }

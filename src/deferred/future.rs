@@ -12,7 +12,7 @@ use http::{Response, StatusCode};
 
 use super::Outcome;
 use super::outcome::drop_cause;
-use crate::timer::{Alarm, AlarmSleep};
+use crate::timer::{Alarm, AlarmSleep, Packed};
 
 type Reply<B> = Box<dyn FnOnce() -> Response<B> + Send>;
 type CompletionHook = Box<dyn FnOnce(Outcome) + Send>;
@@ -64,7 +64,7 @@ pub struct Deferred<B> {
     // `None` once the request has ended.
     reply: Option<oneshot::Receiver<Box<Response<B>>>>,
     timeout: Option<Reply<B>>,
-    alarm: Alarm,
+    alarm: Packed,
     extra: Option<Box<Extra<B>>>,
 }
 
@@ -88,7 +88,7 @@ struct Completion {
 
 impl<B> Deferred<B> {
     pub(super) fn new(reply: oneshot::Receiver<Box<Response<B>>>) -> Self {
-        Self { reply: Some(reply), timeout: None, alarm: Alarm::NEVER, extra: None }
+        Self { reply: Some(reply), timeout: None, alarm: Alarm::NEVER.into(), extra: None }
     }
 
     /// Answers with `reply` when `after` has passed, counted from this call, and nobody else has answered.
@@ -97,7 +97,7 @@ impl<B> Deferred<B> {
     /// never neither. A second call replaces the first.
     pub fn timeout(mut self, after: Duration, reply: impl FnOnce() -> Response<B> + Send + 'static) -> Self {
         self.timeout = Some(Box::new(reply));
-        self.alarm = Alarm::after(after);
+        self.alarm = Alarm::after(after).into();
         if let Some(extra) = &mut self.extra {
             extra.sleep = None;
         }
@@ -157,7 +157,7 @@ impl<B> Deferred<B> {
         if self.timeout.is_none() {
             return Poll::Pending;
         }
-        let alarm = self.alarm;
+        let alarm = Alarm::from(self.alarm);
         match alarm.poll_hosted(cx) {
             Some(polled) => {
                 if let Some(extra) = &mut self.extra {

@@ -103,7 +103,7 @@ impl<S: App> Held<S> {
         self.waker.clear();
         let waker = Waker::from(self.waker.clone());
         let descriptor = self.dormant.io.descriptor();
-        let (polled, next) = timer::host(&waker, || {
+        let (polled, next) = timer::host(&waker, worker.now, || {
             in_place(descriptor, || self.dormant.poll(&mut Context::from_waker(&waker), &worker.settings))
         });
         match polled {
@@ -293,7 +293,7 @@ impl<S: App> Held<S> {
         let mut resumed = None;
         drop_because(cause, || resumed = Some(worker.engine(dormant, wake)));
         let mut engine = resumed?;
-        let (ended, next) = drive(&mut engine, descriptor, &waker);
+        let (ended, next) = drive(&mut engine, descriptor, &waker, worker.now);
         let active = engine.active();
         if let Poll::Ready(result) = ended {
             if let Err(error) = result {
@@ -365,9 +365,10 @@ fn drive<S: App>(
     engine: &mut Engine<S>,
     descriptor: RawFd,
     entry: &Arc<EntryWaker>,
+    now: Alarm,
 ) -> (Poll<hyper::Result<()>>, Option<Alarm>) {
     let waker = Waker::from(entry.clone());
-    timer::host(&waker, || {
+    timer::host(&waker, now, || {
         in_place(descriptor, || {
             for _ in 0..DRIVES_MAX {
                 entry.clear();

@@ -8,4 +8,5 @@
 mod support;
 
 mod limits;
+mod returns;
 mod wakes;

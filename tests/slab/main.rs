@@ -8,4 +8,7 @@
 mod support;
 
 mod limits;
+mod pipelines;
+mod returns;
+mod slow;
 mod wakes;

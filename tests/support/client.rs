@@ -1,7 +1,7 @@
 //! A blocking client: bytes out, bytes in.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 
 use super::PATIENCE;
 
@@ -90,6 +90,23 @@ impl Client {
         let mut rest = Vec::new();
         self.stream.read_to_end(&mut rest).unwrap();
         rest
+    }
+
+    /// So many bytes, whatever they mean.
+    pub fn read_exact(&mut self, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        self.stream.read_exact(&mut bytes).unwrap();
+        bytes
+    }
+
+    pub fn shutdown(&self, how: Shutdown) {
+        self.stream.get_ref().shutdown(how).unwrap();
+    }
+
+    /// A client that takes from the kernel what it needs, and not more.
+    pub fn unbuffered(stream: TcpStream) -> Self {
+        let Self { stream } = Self::from(stream);
+        Self { stream: BufReader::with_capacity(1, stream.into_inner()) }
     }
 
     /// Hangs up with a reset: what is in flight is dropped.

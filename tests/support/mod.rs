@@ -22,7 +22,7 @@ pub use poll::{now_or_never, poll};
 pub use server::{Park, Server, TestBody, text};
 pub use waiters::{Waiters, await_text, await_waiting};
 #[cfg(all(target_os = "linux", feature = "acceptor"))]
-pub use watched::{Watched, assert_nothing_held, descriptors, untimed};
+pub use watched::{Watched, alone, assert_nothing_held, descriptors, untimed};
 
 use std::time::Duration;
 

@@ -16,7 +16,6 @@ use tokio::task::LocalSet;
 
 use super::{Client, PATIENCE};
 
-/// Descriptors are the process's: who counts them is alone.
 static ALONE: Mutex<()> = Mutex::new(());
 
 /// A server in a thread of its own. Other servers of the process wait until it has [finished](Self::finish).
@@ -41,7 +40,7 @@ impl Watched {
         B: http_body::Body + 'static,
         B::Error: Into<BoxError>,
     {
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let alone = alone();
         // The first runtime of a process opens what all of them share: a pair of sockets for signals.
         drop(tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap());
         let descriptors_before = descriptors();
@@ -120,6 +119,11 @@ impl Watched {
 }
 
 // ===== helpers =====
+
+/// Waits for its turn to open descriptors. They are counted, and are the process's.
+pub fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// An acceptor without deadlines: nothing that is forgotten is found because one of them has passed.
 pub fn untimed() -> Acceptor {

@@ -5,18 +5,20 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future as _, poll_fn};
+use std::io;
 use std::os::fd::RawFd;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use mio::Registry;
 use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
 
 use super::super::ShutdownResponse;
 use super::super::service::own;
 use super::super::shutdown::Stop;
+use super::super::stats::Stats;
 use super::engine::Engine;
 use super::{App, Waiting};
 use crate::deferred::Outcome;
@@ -31,6 +33,7 @@ pub(super) struct Home<S: App> {
     worker: RefCell<Option<Waker>>,
     closed: Cell<bool>,
     registry: Registry,
+    stats: Stats,
 }
 
 /// A connection that has come back, or a place whose connection has ended.
@@ -57,8 +60,8 @@ pub(super) struct Luggage {
     pub(super) descriptor: RawFd,
 }
 
-/// The promise that a place in the slab is given back, whatever becomes of the task.
-struct Place<S: App> {
+/// The promise that a place in the slab is given back, whatever becomes of the task; it is counted by being held.
+pub(super) struct Place<S: App> {
     home: Rc<Home<S>>,
     key: u32,
     connection: Option<Back<S>>,
@@ -67,8 +70,8 @@ struct Place<S: App> {
 // ===== impl Home =====
 
 impl<S: App> Home<S> {
-    pub(super) fn new(registry: Registry) -> Self {
-        Self { returned: RefCell::default(), worker: RefCell::default(), closed: Cell::new(false), registry }
+    pub(super) fn new(registry: Registry, stats: Stats) -> Self {
+        Self { returned: RefCell::default(), worker: RefCell::default(), closed: Cell::new(false), registry, stats }
     }
 
     /// The worker's poll shall not watch a socket that has been upgraded and is someone else's now. It may be closed
@@ -77,13 +80,15 @@ impl<S: App> Home<S> {
         let _ = self.registry.deregister(&mut SourceFd(&descriptor));
     }
 
-    /// Takes all who have come back; when that is nobody, `waker` is woken by the next.
+    /// Has the worker's poll tell again what it would tell of a socket that is new to it.
+    pub(super) fn watch_anew(&self, descriptor: RawFd, key: u32) -> io::Result<()> {
+        self.registry.reregister(&mut SourceFd(&descriptor), Token(key as usize), Interest::READABLE)
+    }
+
+    /// Takes all who have come back; `waker` is woken by the next.
     pub(super) fn take(&self, waker: &Waker) -> Vec<Returned<S>> {
-        let returned = self.returned.take();
-        if returned.is_empty() {
-            self.worker.replace(Some(waker.clone()));
-        }
-        returned
+        self.worker.replace(Some(waker.clone()));
+        self.returned.take()
     }
 
     /// The worker has gone: who comes back is dropped.
@@ -95,8 +100,16 @@ impl<S: App> Home<S> {
 
 // ===== impl Place =====
 
+impl<S: App> Place<S> {
+    pub(super) fn new(home: Rc<Home<S>>, key: u32) -> Self {
+        home.stats.counters().active.increment();
+        Self { home, key, connection: None }
+    }
+}
+
 impl<S: App> Drop for Place<S> {
     fn drop(&mut self) {
+        self.home.stats.counters().active.decrement();
         let returned = Returned { key: self.key, connection: self.connection.take() };
         if self.home.closed.get() {
             return;
@@ -112,8 +125,7 @@ impl<S: App> Drop for Place<S> {
 // ===== helpers =====
 
 /// Drives a connection until it is dormant again, or at its end.
-pub(super) async fn drive<S: App>(mut engine: Engine<S>, key: u32, home: Rc<Home<S>>, mut luggage: Luggage) {
-    let mut place = Place { home, key, connection: None };
+pub(super) async fn drive<S: App>(mut engine: Engine<S>, mut place: Place<S>, mut luggage: Luggage) {
     let mut stop = luggage.stop.clone();
     let mut draining = pin!(luggage.stop.draining());
     let mut closing = pin!(stop.closing());

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use super::super::service::{Served, own, service_unavailable};
 use super::engine::{Engine, Left, Vacant};
 use super::entries::{self, Leftover, Peer};
-use super::graduate::{self, Luggage};
+use super::graduate::{self, Luggage, Place};
 use super::ready::EntryWaker;
 use super::stream::{Input, Stream, in_place};
 use super::wheel::Tick;
@@ -398,8 +398,8 @@ impl<S: App> Worker<S> {
             descriptor,
         };
         self.counters().graduated.increment();
-        self.counters().active.increment();
-        tokio::task::spawn_local(graduate::drive(engine, key, self.home.clone(), luggage));
+        let place = Place::new(self.home.clone(), key);
+        tokio::task::spawn_local(graduate::drive(engine, place, luggage));
     }
 
     /// A hyper for a connection: the last one's, if that can be.

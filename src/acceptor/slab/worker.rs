@@ -96,7 +96,7 @@ pub(in super::super) async fn serve<S: App>(
 impl<S: App> Worker<S> {
     fn new(listener: socket2::Socket, service: S, config: Config) -> io::Result<Self> {
         let poll = mio::Poll::new()?;
-        let home = Rc::new(Home::new(poll.registry().try_clone()?));
+        let home = Rc::new(Home::new(poll.registry().try_clone()?, config.stats.clone()));
         let accept = Accept::new(listener, poll.registry(), LISTENER)?;
         let now = Alarm::at(Instant::now());
         Ok(Self {
@@ -234,21 +234,28 @@ impl<S: App> Worker<S> {
     }
 
     fn return_slice(&mut self, waker: &Waker) -> bool {
-        if self.returned.is_empty() {
+        let taken = self.returned.is_empty();
+        if taken {
             self.returned = self.home.take(waker);
         }
         for _ in 0..SLICE {
             let Some(Returned { key, connection }) = self.returned.pop() else { break };
-            self.counters().active.decrement();
             match connection {
                 None => self.entries.remove(key),
                 Some(Back { waiting, end }) => {
+                    // Its events went by while it was away: those that still hold are told again.
+                    if let Err(error) = self.home.watch_anew(waiting.io.descriptor(), key) {
+                        tracing::error!(%error, "cannot watch a connection that came back, it is closed");
+                        self.entries.remove(key);
+                        continue;
+                    }
                     let held = Held::new(self, key, waiting);
                     self.guard(key, |worker| held.come_back(worker, end));
                 }
             }
         }
-        !self.returned.is_empty()
+        // As with wakes.
+        !taken || !self.returned.is_empty()
     }
 
     fn deadline_slice(&mut self) -> bool {
@@ -395,5 +402,6 @@ impl<S: App> Drop for Worker<S> {
             self.visit(key, Held::drain);
             self.visit(key, |held, worker| held.close(worker));
         }
+        self.counters().slab_bytes.replace(self.slab_bytes, 0);
     }
 }

@@ -10,7 +10,7 @@ use hyper::rt::Read;
 use hyper::service::HttpService;
 
 use super::head::Head;
-use super::io::{End, poll_ahead, poll_some};
+use super::io::{End, LEFTOVER_BYTES_MAX, poll_ahead, poll_some};
 use super::settings::Settings;
 use crate::BoxError;
 
@@ -115,6 +115,10 @@ fn poll_head<I: Read + Unpin, B>(
 ) -> Poll<Wake<B>> {
     loop {
         let before = leftover.len();
+        if before >= LEFTOVER_BYTES_MAX {
+            // There is no room to read more, and that is not its end.
+            return Poll::Ready(Wake::Readable);
+        }
         if let Some(end) = ready!(poll_some(io, cx, leftover)) {
             return Poll::Ready(Wake::End(end));
         }

@@ -36,6 +36,8 @@ mod waiting;
 #[cfg(feature = "acceptor")]
 pub use crate::acceptor::{Acceptor, PeerAddr, ShutdownHandle};
 pub use crate::deferred::{Deferred, Outcome, Responder, deferred};
+#[cfg(feature = "queue")]
+pub use crate::queue::Queue;
 #[cfg(feature = "topic")]
 pub use crate::topic::{Topic, Topics};
 

@@ -123,6 +123,7 @@ impl<T> Future for WaitingMany<T> {
         if batches.is_empty() {
             return Poll::Pending;
         }
+        self.subscribers.iter_mut().for_each(Subscriber::leave);
         Poll::Ready(ManyBatch { batches, next: self.cursors() })
     }
 }

@@ -61,11 +61,16 @@ impl<T> Subscriber<T> {
         }
         polled
     }
+
+    /// Waits no more, until it is polled again.
+    pub(super) fn leave(&mut self) {
+        self.topic.leave(&mut self.place);
+    }
 }
 
 impl<T> Drop for Subscriber<T> {
     fn drop(&mut self) {
-        self.topic.leave(&mut self.place);
+        self.leave();
     }
 }
 

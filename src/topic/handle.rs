@@ -119,7 +119,7 @@ impl<T: Send + Sync + 'static> Topic<T> {
         let cursor = Cursor { epoch: inner.epoch, seq: state.history.head() };
         let waiting = state.waiters.len();
         state.used = at;
-        state.waiters.next_round();
+        state.waiters.make_due();
         let wakes = state.waiters.take_due(WAKES_IN_SLICE);
         let crowd = state.waiters.any_due() && !std::mem::replace(&mut state.handing_out, true);
         // Set only for a crowd: `replace` has not run otherwise, or it was set before.

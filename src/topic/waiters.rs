@@ -4,17 +4,13 @@ use std::task::{Context, Waker};
 
 use crate::waiting::{List, NONE, Slots};
 
-/// The waiters of one topic. Those at the front that came before the last message are due to be woken.
+/// The waiters of one topic. A waiter is its waker and two links: there may be very many.
 pub(super) struct Waiters {
-    slots: Slots<Waiter>,
+    slots: Slots<Waker>,
+    // Those who came before the last message, and are to be woken.
+    due: List,
+    // Those who came after it.
     parked: List,
-    // Counts messages. It wraps, which matters to nobody who is woken within four thousand million of them.
-    round: u32,
-}
-
-struct Waiter {
-    waker: Waker,
-    round: u32,
 }
 
 /// One waiter's place. It belongs to a single future, which gives it back.
@@ -37,7 +33,7 @@ impl Place {
 
 impl Waiters {
     pub(super) const fn new() -> Self {
-        Self { slots: Slots::new(), parked: List::new(), round: 0 }
+        Self { slots: Slots::new(), due: List::new(), parked: List::new() }
     }
 
     /// How many have a place: who is parked, and who was woken and has not come for the message yet.
@@ -45,30 +41,26 @@ impl Waiters {
         self.slots.len()
     }
 
-    /// Everyone here is due.
-    pub(super) fn next_round(&mut self) {
-        self.round = self.round.wrapping_add(1);
+    /// There is a message: all who are parked are to be woken.
+    pub(super) fn make_due(&mut self) {
+        self.slots.append(&mut self.due, &mut self.parked);
     }
 
-    /// Whether someone is due to be woken.
+    /// Whether someone is to be woken.
     pub(super) fn any_due(&self) -> bool {
-        self.parked.front().is_some_and(|key| self.slots.get(key).round != self.round)
+        self.due.front().is_some()
     }
 
-    /// Takes up to `count` wakers of those who are due. They keep their place until they come for the message.
+    /// Takes up to `count` wakers of those who are to be woken. They keep their place until they come for the message.
     pub(super) fn take_due(&mut self, count: usize) -> Vec<Waker> {
         if !self.any_due() {
             return Vec::new();
         }
         let mut wakers = Vec::with_capacity(count.min(self.slots.len()));
         while wakers.len() < count {
-            let Some(key) = self.parked.front() else { break };
-            let waiter = self.slots.get_mut(key);
-            if waiter.round == self.round {
-                break;
-            }
-            wakers.push(std::mem::replace(&mut waiter.waker, Waker::noop().clone()));
-            self.slots.unlink(&mut self.parked, key);
+            let Some(key) = self.due.front() else { break };
+            self.slots.unlink(&mut self.due, key);
+            wakers.push(std::mem::replace(self.slots.get_mut(key), Waker::noop().clone()));
         }
         wakers
     }
@@ -78,15 +70,14 @@ impl Waiters {
     #[must_use = "to be dropped when no lock is held"]
     pub(super) fn park(&mut self, place: &mut Place, cx: &Context<'_>) -> Option<Waker> {
         if place.is_none() {
-            place.0 = self.slots.insert(Waiter { waker: cx.waker().clone(), round: self.round });
+            place.0 = self.slots.insert(cx.waker().clone());
             self.slots.push_back(&mut self.parked, place.0);
             return None;
         }
         if !self.slots.is_linked(place.0) {
-            self.slots.get_mut(place.0).round = self.round;
             self.slots.push_back(&mut self.parked, place.0);
         }
-        let waker = &mut self.slots.get_mut(place.0).waker;
+        let waker = self.slots.get_mut(place.0);
         (!waker.will_wake(cx.waker())).then(|| std::mem::replace(waker, cx.waker().clone()))
     }
 
@@ -97,6 +88,7 @@ impl Waiters {
             return None;
         }
         let key = std::mem::replace(&mut place.0, NONE);
-        Some(self.slots.remove(&mut self.parked, key).waker)
+        self.slots.unlink_from_either(&mut self.due, &mut self.parked, key);
+        Some(self.slots.remove_detached(key))
     }
 }

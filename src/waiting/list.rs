@@ -11,8 +11,8 @@ pub(crate) const NONE: u32 = u32::MAX;
 // Stands in `prev` of a node that is in no list.
 const DETACHED: u32 = u32::MAX - 1;
 
-// A slab at its limit grows by a quarter, not to the double: the room is paid for by those who wait.
-const GROWTH_DIVISOR: usize = 4;
+// A slab at its limit grows by an eighth, not to the double: the room is paid for by those who wait.
+const GROWTH_DIVISOR: usize = 8;
 
 /// The nodes, each in at most one list.
 pub(crate) struct Slots<T> {
@@ -81,6 +81,12 @@ impl<T> Slots<T> {
     /// Takes the node out of `list`, if it is in it, and out of the slab.
     pub(crate) fn remove(&mut self, list: &mut List, key: u32) -> T {
         self.unlink(list, key);
+        self.remove_detached(key)
+    }
+
+    /// Takes a node that is in no list out of the slab.
+    pub(crate) fn remove_detached(&mut self, key: u32) -> T {
+        debug_assert!(!self.is_linked(key), "its list would still lead to it");
         let item = self.slab.remove(key as usize).item;
         if self.slab.is_empty() {
             // Nobody waits: a crowd of the past must cost nothing.
@@ -111,6 +117,34 @@ impl<T> Slots<T> {
             _ => self.slab[tail as usize].next = key,
         }
         list.tail = key;
+    }
+
+    /// Appends all of `from` to `to`, which leaves `from` empty.
+    #[cfg(feature = "topic")]
+    pub(crate) fn append(&mut self, to: &mut List, from: &mut List) {
+        let from = std::mem::replace(from, List::new());
+        if from.head == NONE {
+            return;
+        }
+        match to.tail {
+            NONE => to.head = from.head,
+            tail => {
+                self.slab[tail as usize].next = from.head;
+                self.slab[from.head as usize].prev = tail;
+            }
+        }
+        to.tail = from.tail;
+    }
+
+    /// Takes the node out of the one of two lists that it is in; does nothing when it is in no list.
+    #[cfg(feature = "topic")]
+    pub(crate) fn unlink_from_either(&mut self, one: &mut List, other: &mut List, key: u32) {
+        // Only its ends are named by a list: a node between two others leaves either in the same way.
+        if other.head == key || other.tail == key {
+            self.unlink(other, key);
+        } else {
+            self.unlink(one, key);
+        }
     }
 
     /// Takes the node out of `list`; does nothing when it is in no list.
@@ -157,6 +191,29 @@ mod tests {
         assert!(!slots.is_linked(added[3]));
         slots.push_back(&mut list, added[3]);
         assert_eq!(keys(&slots, &list), [added[1], added[3]]);
+    }
+
+    #[cfg(feature = "topic")]
+    #[test]
+    fn a_list_is_appended_and_left_from_either() {
+        for (first, second) in [(0, 0), (0, 3), (3, 0), (1, 1), (3, 3)] {
+            for leaves in 0..first + second {
+                let (mut slots, mut due, mut parked) = (Slots::new(), List::new(), List::new());
+                let added: Vec<u32> = (0..first + second).map(|n| slots.insert(n)).collect();
+                added[..first].iter().for_each(|key| slots.push_back(&mut due, *key));
+                added[first..].iter().for_each(|key| slots.push_back(&mut parked, *key));
+                slots.unlink_from_either(&mut due, &mut parked, added[leaves]);
+                let left = |range: std::ops::Range<usize>| -> Vec<u32> {
+                    range.filter(|n| *n != leaves).map(|n| added[n]).collect()
+                };
+                assert_eq!(keys(&slots, &due), left(0..first));
+                assert_eq!(keys(&slots, &parked), left(first..first + second));
+                slots.append(&mut due, &mut parked);
+                assert_eq!(keys(&slots, &due), left(0..first + second));
+                assert_eq!(parked.front(), None);
+                assert_eq!(slots.remove_detached(added[leaves]), leaves);
+            }
+        }
     }
 
     #[test]

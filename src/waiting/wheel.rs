@@ -61,12 +61,6 @@ impl Wheel {
         };
         Arc::new(Self { timers: Mutex::new(timers) })
     }
-
-    /// How many deadlines there are, met ones that nobody has looked at included.
-    #[cfg(test)]
-    fn len(&self) -> usize {
-        lock(&self.timers).slots.len()
-    }
 }
 
 impl Driven for Wheel {
@@ -175,11 +169,10 @@ impl Deadline {
         }
         let waker = &mut timers.slots.get_mut(self.key).waker;
         let replaced = (!waker.will_wake(cx.waker())).then(|| std::mem::replace(waker, cx.waker().clone()));
-        if !timers.driven {
-            drop(timers);
+        let driven = timers.driven;
+        drop(timers);
+        if !driven {
             self.drive();
-        } else {
-            drop(timers);
         }
         // A waker may run foreign code when it is dropped, which must not find the lock taken.
         drop(replaced);

@@ -159,7 +159,7 @@ async fn a_value_whose_body_is_never_sent_comes_back() {
         let mut client = connect(&queue);
         exchange(&mut client, request, end).await;
         drop(client);
-        while queue.len() == 0 {
+        while queue.is_empty() {
             tokio::task::yield_now().await;
         }
         assert_eq!((queue.len(), queue.held()), (1, 1), "{request}");

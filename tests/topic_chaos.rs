@@ -147,9 +147,9 @@ fn check(order: &[u32], logs: &[Vec<Entry>]) {
         }
         assert_eq!(at, order.len(), "messages and gaps add up");
     }
-    println!("{messages} messages were got and {gaps} gaps told");
-    assert!(messages > u64::from(MESSAGES), "clients got something");
-    assert!(gaps > CLIENTS / 10, "clients missed something: {gaps} gaps");
+    // Both happen, and often: else this test would show nothing.
+    assert!(messages > 10 * u64::from(MESSAGES), "{messages} messages were got");
+    assert!(gaps > CLIENTS, "{gaps} gaps were told");
 }
 
 struct Client {

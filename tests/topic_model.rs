@@ -218,7 +218,7 @@ impl World {
         assert!(self.clients.iter().all(|client| client.cursor != Some(cursor)));
     }
 
-    fn advance(&mut self, by: Duration) {
+    fn advance(&self, by: Duration) {
         // Stepwise, so that what is driven by time runs at its times.
         let step = Duration::from_millis(50);
         self.runtime.block_on(async {

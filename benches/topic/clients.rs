@@ -3,18 +3,13 @@
 use std::cell::{Cell, RefCell};
 use std::io::BufRead;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::task::LocalSet;
 
 use crate::scenario::Scenario;
 use crate::server::now_ns;
-
-/// How many connect at once: fewer than a listener lets wait.
-const CONNECTING_MAX: usize = 64;
 
 /// Clients come from so many addresses, because one has no more ports to connect from than there are clients.
 const ADDRESSES: usize = 8;
@@ -78,31 +73,25 @@ async fn open(
     topics: &RefCell<std::vec::IntoIter<usize>>,
     seen: &Rc<Seen>,
 ) {
-    let connecting = Arc::new(Semaphore::new(CONNECTING_MAX));
     for n in 0..count {
-        let permit = connecting.clone().acquire_owned().await.unwrap();
         let topic = topics.borrow_mut().next().unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, 2 + (n % ADDRESSES) as u8], 0).into()).unwrap();
+        let mut stream = socket.connect(([127, 0, 0, 1], port).into()).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        // A reset at the end leaves no port behind that the next session would miss.
+        stream.set_zero_linger().unwrap();
+        let accept = if scenario == Scenario::Events { "text/event-stream" } else { "application/json" };
+        let request = format!("GET /{topic} HTTP/1.1\r\n{HEAD}Accept: {accept}\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
         let seen = seen.clone();
         tokio::task::spawn_local(async move {
-            let socket = TcpSocket::new_v4().unwrap();
-            socket.bind(([127, 0, 0, 2 + (n % ADDRESSES) as u8], 0).into()).unwrap();
-            let mut stream = socket.connect(([127, 0, 0, 1], port).into()).await.unwrap();
-            stream.set_nodelay(true).unwrap();
-            // A reset at the end leaves no port behind that the next session would miss.
-            stream.set_zero_linger().unwrap();
-            let accept = if scenario == Scenario::Events { "text/event-stream" } else { "application/json" };
-            stream
-                .write_all(format!("GET /{topic} HTTP/1.1\r\n{HEAD}Accept: {accept}\r\n\r\n").as_bytes())
-                .await
-                .unwrap();
-            drop(permit);
             match scenario {
                 Scenario::Events => read_events(stream, &seen).await,
                 Scenario::LongPoll | Scenario::ManyTopics => long_poll(stream, topic, &seen).await,
             }
         });
     }
-    let _all = connecting.acquire_many(CONNECTING_MAX as u32).await.unwrap();
 }
 
 async fn read_events(mut stream: TcpStream, seen: &Seen) {

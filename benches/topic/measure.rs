@@ -5,6 +5,9 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use crate::scenario::{Scenario, Variant};
 
+/// How many connect before the server is waited for: fewer than a listener lets wait.
+const CONNECTING_MAX: usize = 100;
+
 /// What became of one message.
 #[derive(Clone, Copy)]
 pub(crate) struct Figures {
@@ -24,8 +27,9 @@ pub(crate) struct Settled {
 }
 
 pub(crate) struct Session {
-    server: Process,
+    // Dropped first: they would take the end of the server for a failure.
     clients: Process,
+    server: Process,
     waiters: usize,
     settled: Option<Settled>,
 }
@@ -65,11 +69,17 @@ impl Session {
         Self { server, clients, waiters: 0, settled: None }
     }
 
-    /// Lets so many more clients come, and waits until they wait.
+    /// Lets so many more clients come, a few at a time, and waits until they wait.
     pub(crate) fn open(&mut self, count: usize) {
-        self.clients.tell(&format!("open {count}"));
-        assert_eq!(self.clients.line(), "opened");
-        self.waiters += count;
+        let all = self.waiters + count;
+        while self.waiters < all {
+            let count = CONNECTING_MAX.min(all - self.waiters);
+            self.clients.tell(&format!("open {count}"));
+            assert_eq!(self.clients.line(), "opened");
+            self.waiters += count;
+            self.server.tell(&format!("await {}", self.waiters));
+            assert_eq!(self.server.line(), "there");
+        }
         self.settle();
     }
 

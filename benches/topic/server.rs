@@ -161,12 +161,13 @@ async fn commands(hub: impl Hub) {
     let mut round = 0;
     while let Some(line) = lines.next_line().await.unwrap() {
         match line.split_once(' ') {
+            Some(("await", count)) => {
+                until_waiting(&hub, count.parse().unwrap(), Duration::from_millis(1)).await;
+                println!("there");
+            }
             Some(("settle", count)) => {
-                let count: usize = count.parse().unwrap();
-                while hub.waiting() != count {
-                    // Rarely enough that the looking itself costs nothing that shows.
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                }
+                // Rarely enough that the looking itself costs nothing that shows.
+                until_waiting(&hub, count.parse().unwrap(), Duration::from_millis(20)).await;
                 println!("{} {}", cpu_ns(), rss_anon_bytes());
             }
             _ => {
@@ -174,6 +175,12 @@ async fn commands(hub: impl Hub) {
                 publish(&hub, round).await;
             }
         }
+    }
+}
+
+async fn until_waiting(hub: &impl Hub, count: usize, look: Duration) {
+    while hub.waiting() != count {
+        tokio::time::sleep(look).await;
     }
 }
 

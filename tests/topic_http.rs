@@ -281,12 +281,12 @@ async fn nothing_but_the_two_forms_is_acceptable() {
     assert_eq!(answer.body, "there is text/plain and text/event-stream here\n");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_post_publishes_what_fits() {
     let topic = topic::Builder::<Bytes>::new(Raw).history_bytes_max(8).build();
     let service = Builder::new(topic.clone())
         .publish(10, |parts, body| match parts.uri.path() {
-            "/" if body == "bad" => Err("no bad words".into()),
+            "/" if body == "bad" => Err(Refusal::new(StatusCode::BAD_REQUEST, "no bad words")),
             _ => Ok(body),
         })
         .build();
@@ -306,14 +306,31 @@ async fn a_post_publishes_what_fits() {
         assert_eq!(refused.status, status);
         assert!(String::from_utf8_lossy(&refused.body).contains(why), "{:?}", refused.body);
     }
+    // A body that never comes.
+    let request = Request::post("/").body(Stalled).unwrap();
+    let begin = Instant::now();
+    assert_eq!(service.call(request).await.unwrap().status(), StatusCode::REQUEST_TIMEOUT);
+    assert_eq!(begin.elapsed().as_secs(), 10);
     // A body that does not say how long it is.
-    let pieces = futures(["12345", "67890", "1"]);
+    let pieces = in_pieces(["12345", "67890", "1"]);
     let request = Request::post("/").body(pieces).unwrap();
     assert_eq!(service.call(request).await.unwrap().status(), StatusCode::PAYLOAD_TOO_LARGE);
 }
 
+/// A body that never comes.
+struct Stalled;
+
+impl Body for Stalled {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Pending
+    }
+}
+
 /// A body in pieces.
-fn futures(pieces: [&'static str; 3]) -> impl Body<Data = Bytes, Error = Infallible> + Send + 'static {
+fn in_pieces(pieces: [&'static str; 3]) -> impl Body<Data = Bytes, Error = Infallible> + Send + 'static {
     let mut pieces = pieces.into_iter();
     StreamBody::new(Pieces(move || pieces.next()))
 }

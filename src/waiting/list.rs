@@ -55,6 +55,7 @@ impl<T> Slots<T> {
         self.slab.len()
     }
 
+    #[cfg(feature = "topic")]
     pub(crate) fn get(&self, key: u32) -> &T {
         &self.slab[key as usize].item
     }

@@ -57,6 +57,13 @@ impl<T: 'static> Body for TopicBody<T> {
     }
 }
 
+/// A body of these bytes, for what else the service of an application answers.
+impl<T> From<Bytes> for TopicBody<T> {
+    fn from(bytes: Bytes) -> Self {
+        Self::full(bytes)
+    }
+}
+
 /// Empty.
 impl<T> Default for TopicBody<T> {
     fn default() -> Self {

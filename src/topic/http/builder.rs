@@ -10,7 +10,6 @@ use http::request::Parts;
 
 use super::super::{Presence, PresenceKey, Topic};
 use super::{Refusal, TopicService};
-use crate::BoxError;
 use crate::waiting::Wheel;
 
 /// Makes a [`TopicService`].
@@ -37,7 +36,7 @@ pub(super) type Present = Box<dyn Send + Sync>;
 
 type Hook<R> = Box<dyn Fn(&Parts) -> Result<R, Refusal> + Send + Sync>;
 
-type Decode<T> = Box<dyn Fn(&Parts, Bytes) -> Result<T, BoxError> + Send + Sync>;
+type Decode<T> = Box<dyn Fn(&Parts, Bytes) -> Result<T, Refusal> + Send + Sync>;
 
 /// How a `POST` becomes a message.
 pub(super) struct Publish<T> {
@@ -59,7 +58,8 @@ impl<T: Send + Sync + 'static> Builder<T> {
     /// use std::time::Duration;
     /// use bytes::Bytes;
     /// use http::StatusCode;
-    /// use hyper_deferred::topic::{self, Raw, http::Builder};
+    /// use hyper_deferred::topic::http::{Builder, Refusal};
+    /// use hyper_deferred::topic::{self, Raw};
     ///
     /// let rooms = topic::Builder::<Bytes>::new(Raw).registry(1000, Duration::from_secs(3600));
     /// let service = Builder::find(move |request| {
@@ -131,25 +131,28 @@ impl<T: Send + Sync + 'static> Builder<T> {
         self
     }
 
-    /// Lets clients publish with `POST`: a body of at most `body_bytes_max` bytes (`413` beyond), out of which `decode`
-    /// makes the message (`400` when it cannot). Without this a `POST` gets `405`.
+    /// Lets clients publish with `POST`: a body of at most `body_bytes_max` bytes (`413` beyond) that arrives within ten
+    /// seconds (`408` later), out of which `decode` makes the message, or says what to answer instead. Without this
+    /// a `POST` gets `405`.
     pub fn publish(
         mut self,
         body_bytes_max: usize,
-        decode: impl Fn(&Parts, Bytes) -> Result<T, BoxError> + Send + Sync + 'static,
+        decode: impl Fn(&Parts, Bytes) -> Result<T, Refusal> + Send + Sync + 'static,
     ) -> Self {
         self.shared.publish = Some(Publish { body_bytes_max, decode: Box::new(decode) });
         self
     }
 
-    /// [`publish`](Self::publish) for bodies that are JSON.
+    /// [`publish`](Self::publish) for bodies that are JSON; others get `400`.
     #[cfg(feature = "json")]
     #[cfg_attr(docsrs, doc(cfg(feature = "json")))]
     pub fn publish_json(self, body_bytes_max: usize) -> Self
     where
         T: serde::de::DeserializeOwned,
     {
-        self.publish(body_bytes_max, |_, body| Ok(serde_json::from_slice(&body)?))
+        self.publish(body_bytes_max, |_, body| {
+            serde_json::from_slice(&body).map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error))
+        })
     }
 
     /// The service.

@@ -1,6 +1,7 @@
 //! `POST`: a client publishes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
@@ -13,6 +14,9 @@ use super::super::{Published, Topic};
 use super::builder::Shared;
 use super::{NO_STORE, Refusal, ResponseFuture, method_not_allowed};
 use crate::BoxError;
+
+/// How long a message may take to arrive after its head: one that is small enough takes a fraction of a second.
+const BODY_WAIT: Duration = Duration::from_secs(10);
 
 /// Reads the body and publishes what it holds, if that is allowed at all.
 pub(super) fn publish<T, B>(shared: &Arc<Shared<T>>, parts: Parts, body: B) -> Result<ResponseFuture<T>, Refusal>
@@ -44,7 +48,11 @@ where
     B: Body,
     B::Error: Into<BoxError>,
 {
-    match Limited::new(body, body_bytes_max).collect().await {
+    let collected = tokio::time::timeout(BODY_WAIT, Limited::new(body, body_bytes_max).collect());
+    let Ok(collected) = collected.await else {
+        return Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "the message took too long to arrive"));
+    };
+    match collected {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(too_large(body_bytes_max)),
         Err(error) => Err(Refusal::new(StatusCode::BAD_REQUEST, error)),
@@ -58,7 +66,7 @@ fn accept<T: Send + Sync + 'static>(
     body: Bytes,
 ) -> Result<Published, Refusal> {
     let allowed = shared.publish.as_ref().ok_or_else(|| method_not_allowed(shared))?;
-    let value = (allowed.decode)(parts, body).map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error))?;
+    let value = (allowed.decode)(parts, body)?;
     topic.publish(value).map_err(|error| Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, error))
 }
 

@@ -24,14 +24,26 @@
 #[cfg_attr(docsrs, doc(cfg(feature = "acceptor")))]
 pub mod acceptor;
 pub mod deferred;
+#[cfg(feature = "queue")]
+#[cfg_attr(docsrs, doc(cfg(feature = "queue")))]
+pub mod queue;
 #[cfg(feature = "server")]
 #[cfg_attr(docsrs, doc(cfg(feature = "server")))]
 pub mod server;
 mod timer;
+#[cfg(feature = "topic")]
+#[cfg_attr(docsrs, doc(cfg(feature = "topic")))]
+pub mod topic;
+#[cfg(any(feature = "queue", feature = "topic"))]
+mod waiting;
 
 #[cfg(feature = "acceptor")]
 pub use crate::acceptor::{Acceptor, PeerAddr, ShutdownHandle};
 pub use crate::deferred::{Deferred, Outcome, Responder, deferred};
+#[cfg(feature = "queue")]
+pub use crate::queue::Queue;
+#[cfg(feature = "topic")]
+pub use crate::topic::{Topic, Topics};
 
 /// An error of any kind, as hyper and tower box it.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -35,11 +35,34 @@ async fn a_message_appears_in_the_other_window_within_a_second() {
     ann.sees_message("Ben", "Hello Ann", SOON).await;
 
     for window in [&ann, &ben] {
+        window.sees("/html[not(@data-fallen-back)]", SOON).await;
         for name in ["Ann", "Ben"] {
             window.sees(&format!("//*[@id='people']//span[starts-with(., '{name}')]"), LATER).await;
         }
         window.sees("//*[@id='parked'][. = '2 requests parked now']", LATER).await;
     }
+}
+
+#[tokio::test]
+#[ignore = "needs chromium and chromedriver: apt-get install chromium chromium-driver"]
+async fn the_page_falls_back_to_long_polls_by_itself() {
+    let chat = Chat::start_with(0, &["--no-events"]);
+    let browser = Browser::start();
+    let (ann, ben) = two_windows(&browser, &chat).await;
+    for window in [&ann, &ben] {
+        window.sees("/html[@data-fallen-back]", LATER).await;
+    }
+    ann.say("Hello Ben").await;
+    ben.sees_message("Ann", "Hello Ben", SOON).await;
+    ben.say("Hello Ann").await;
+    ann.sees_message("Ben", "Hello Ann", SOON).await;
+
+    let port = chat.addr.port();
+    chat.kill();
+    ann.sees("//*[@id='status'][. = 'Reconnecting…']", LATER).await;
+    let _chat = Chat::start_with(port, &["--no-events"]);
+    ann.sees("//*[@id='status'][. = 'Connected']", LATER).await;
+    ann.sees("//li[. = 'The server was restarted']", SOON).await;
 }
 
 #[tokio::test]

@@ -23,22 +23,22 @@ fn says_what_is_wrong_with_a_message() {
     let mut client = Client::connect(chat.addr);
     let long = "x".repeat(2_001);
     for (body, status, why) in [
-        ("not JSON".to_owned(), 400, "the body is not JSON"),
-        ("[]".to_owned(), 422, "the name is missing or not a string"),
-        (json!({ "name": "Ann" }).to_string(), 422, "the text is missing or not a string"),
-        (json!({ "name": "Ann", "text": 7 }).to_string(), 422, "the text is missing or not a string"),
+        ("not JSON".to_owned(), 400, "this is no message"),
+        (json!({ "name": "Ann", "text": 7 }).to_string(), 400, "invalid type: integer `7`, expected a string"),
+        ("{}".to_owned(), 422, "the name is empty"),
+        (json!({ "name": "Ann" }).to_string(), 422, "the text is empty"),
         (json!({ "name": "Ann", "text": " \n" }).to_string(), 422, "the text is empty"),
-        (json!({ "name": "", "text": "hello" }).to_string(), 422, "the name is empty"),
         (json!({ "name": "x".repeat(41), "text": "hello" }).to_string(), 422, "the name has 41 characters"),
         (json!({ "name": "Ann", "text": long }).to_string(), 422, "the text has 2001 characters, at most 2000"),
     ] {
-        let answer = client.post("/say", &body);
+        let answer = client.post("/topic", &body);
         assert_eq!(answer.status, status, "{body}");
         assert!(answer.body.contains(why), "{body} is refused with {:?}", answer.body);
     }
-    assert_eq!(client.get("/poll?since=x").status, 400);
+    assert_eq!(client.get("/topic?since=x").status, 400);
+    assert_eq!(client.get("/topic?name=").status, 422);
     assert_eq!(client.get("/nowhere").status, 404);
-    assert_eq!(client.get("/say").status, 405);
+    assert_eq!(client.post("/now", "{}").status, 405);
 }
 
 #[test]
@@ -47,20 +47,17 @@ fn takes_two_thousand_characters_of_any_kind() {
     let mut client = Client::connect(chat.addr);
     let text = "\u{1f600}".repeat(2_000);
     let escaped = format!(r#"{{"name": "Ann", "text": "{}"}}"#, r"\ud83d\ude00".repeat(2_000));
-    assert_eq!(client.post("/say", &escaped).status, 200);
-    let news = client.get("/poll?since=0").json();
-    assert_eq!(news["messages"][0]["text"], text);
+    assert_eq!(client.post("/topic", &escaped).status, 200);
+    assert_eq!(client.get("/topic?since=oldest").json()[0]["text"], text);
 }
 
 #[test]
 fn refuses_a_body_beyond_the_limit_without_reading_it_all() {
     let chat = Chat::start(0);
     let mut client = Client::connect(chat.addr);
-    client.send("POST /say HTTP/1.1\r\nhost: chat\r\ncontent-length: 1000000000\r\n\r\n");
+    client.send("POST /topic HTTP/1.1\r\nhost: chat\r\ncontent-length: 1000000000\r\n\r\n");
     client.send(&"x".repeat(30_000));
-    let answer = client.read_answer();
-    assert_eq!(answer.status, 413);
-    assert!(answer.body.contains("longer than"), "{}", answer.body);
+    assert_eq!(client.read_answer().status, 413);
 }
 
 #[test]
@@ -69,83 +66,87 @@ fn a_poll_waits_for_the_next_message_and_gets_all_that_it_missed() {
     let mut speaker = Client::connect(chat.addr);
     let mut poller = Client::connect(chat.addr);
 
-    poller.ask("/poll?since=0");
+    poller.ask("/topic?since=oldest");
     speaker.wait_until_parked(1);
     let first = speaker.say("first");
-    let news = poller.read_answer().json();
-    assert_eq!(texts(&news), ["first"]);
-    assert_eq!(news["next"], first);
+    let news = poller.read_answer();
+    assert_eq!(news.texts(), ["first"]);
+    assert_eq!(news.cursor(), first);
 
     // Between two polls of the client.
     speaker.say("second");
     speaker.say("third");
-    let news = poller.get(&format!("/poll?since={first}")).json();
-    assert_eq!(texts(&news), ["second", "third"]);
-    assert_eq!(news["missed"], false);
+    let news = poller.get(&format!("/topic?since={first}"));
+    assert_eq!(news.texts(), ["second", "third"]);
+    assert_eq!(news.header("topic-missed"), None);
+}
+
+#[test]
+fn the_same_address_sends_events_to_who_asks_for_them() {
+    let chat = Chat::start(0);
+    let mut speaker = Client::connect(chat.addr);
+    let cursor = speaker.say("hello");
+    let mut reader = Client::connect(chat.addr);
+    reader.send("GET /topic?since=oldest HTTP/1.1\r\nhost: chat\r\naccept: text/event-stream\r\n\r\n");
+    let head = reader.read_head();
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.contains("content-type: text/event-stream"), "{head}");
+    let mut text = String::new();
+    while !text.contains("\"hello\"") {
+        assert_ne!(reader.stream.read_line(&mut text).unwrap(), 0, "the stream ended after {text:?}");
+    }
+    assert!(text.contains(&format!("id: {cursor}\ndata: {{\"name\":\"Ann\"")), "{text}");
+
+    let chat = Chat::start_with(0, &["--no-events"]);
+    let mut reader = Client::connect(chat.addr);
+    reader.send("GET /topic HTTP/1.1\r\nhost: chat\r\naccept: text/event-stream\r\n\r\n");
+    assert_eq!(reader.read_answer().status, 406);
 }
 
 #[test]
 fn a_poll_is_answered_with_204_when_the_time_is_up() {
     let chat = Chat::start_with(0, &["--wait", "0"]);
     let mut client = Client::connect(chat.addr);
-    let answer = client.get("/poll?since=0");
+    let answer = client.get("/topic");
     assert_eq!((answer.status, answer.body.as_str()), (204, ""));
-    assert_eq!(client.parked(), 0);
+    assert_eq!(client.now()["parked"], 0);
 }
 
 #[test]
 fn who_arrives_gets_the_last_200_messages_and_who_was_away_too_long_is_told() {
     let chat = Chat::start(0);
     let mut client = Client::connect(chat.addr);
-    for number in 1..=203 {
-        client.say(&number.to_string());
-    }
-    let news = client.get("/poll?since=0").json();
+    let cursors: Vec<String> = (1..=203).map(|number| client.say(&number.to_string())).collect();
+    let news = client.get("/topic?since=oldest");
     let expected: Vec<_> = (4..=203).map(|number| number.to_string()).collect();
-    assert_eq!(texts(&news), expected);
-    assert_eq!(news["missed"], false, "who arrives has missed nothing");
-    assert_eq!(client.get("/poll?since=2").json()["missed"], true);
-    assert_eq!(client.get("/poll?since=3").json()["missed"], false);
+    assert_eq!(news.texts(), expected);
+    assert_eq!(news.header("topic-missed"), None, "who arrives has missed nothing");
+    assert_eq!(client.get(&format!("/topic?since={}", cursors[0])).header("topic-missed"), Some("2"));
+    assert_eq!(client.get(&format!("/topic?since={}", cursors[2])).header("topic-missed"), None);
 }
 
 #[test]
 fn a_poll_from_before_a_restart_is_answered_at_once() {
+    let before = Client::connect(Chat::start(0).addr).say("before");
     let chat = Chat::start(0);
     let mut client = Client::connect(chat.addr);
-    let number = client.say("hello");
-    let epoch = client.get("/poll?since=0").json()["epoch"].clone();
-
-    let of_this_run = client.get(&format!("/poll?since=0&epoch={epoch}")).json();
-    assert_eq!(of_this_run["next"], number);
-    for since in [format!("{number}&epoch=7"), format!("{number}&epoch="), (number + 1).to_string()] {
-        let news = client.get(&format!("/poll?since={since}")).json();
-        assert_eq!(texts(&news), ["hello"], "since={since}");
-        assert_eq!(news["epoch"], epoch);
-    }
+    assert_eq!(client.get(&format!("/topic?since={before}")).header("topic-missed"), Some("unknown"));
+    client.say("after");
+    let news = client.get(&format!("/topic?since={before}"));
+    assert_eq!((news.texts(), news.header("topic-missed")), (vec!["after".to_owned()], Some("unknown")));
 }
 
 #[test]
 fn people_are_listed_while_they_poll_and_leave_when_they_hang_up() {
     let chat = Chat::start(0);
-    let mut ann = Client::connect(chat.addr);
-    let news = ann.get("/poll?since=0&epoch=&name=Ann").json();
-    assert_eq!(news["people"], json!(["Ann"]));
-    let ben = Client::connect(chat.addr);
-    ben.ask("/poll?since=0&epoch=&name=Ben%20%C3%96");
-
-    let mut next = news["next"].as_u64().unwrap();
-    let mut seen = Vec::new();
-    while seen != [json!(["Ann", "Ben Ö"]), json!(["Ann"])] {
-        if seen.len() == 1 {
-            ben.hang_up();
-        }
-        let news = ann.get(&format!("/poll?since={next}&name=Ann")).json();
-        next = news["next"].as_u64().unwrap();
-        if news["people"] != json!(["Ann"]) || !seen.is_empty() {
-            seen.push(news["people"].clone());
-            seen.dedup();
-        }
-    }
+    let mut watcher = Client::connect(chat.addr);
+    let (ann, ben) = (Client::connect(chat.addr), Client::connect(chat.addr));
+    ann.ask("/topic?name=Ann");
+    ben.ask("/topic?name=Ben%20%C3%96");
+    watcher.wait_until(|now| now["people"] == json!(["Ann", "Ben Ö"]));
+    ben.hang_up();
+    watcher.wait_until_parked(1);
+    assert_eq!(watcher.now()["people"], json!(["Ann", "Ben Ö"]), "it might come back at once");
+    watcher.wait_until(|now| now["people"] == json!(["Ann"]));
 }
 
 #[test]
@@ -154,7 +155,7 @@ fn a_waiter_whose_client_left_leaves_the_list_although_nobody_says_anything() {
     let mut watcher = Client::connect(chat.addr);
     let pollers: Vec<_> = (0..20).map(|_| Client::connect(chat.addr)).collect();
     for poller in &pollers {
-        poller.ask("/poll?since=0");
+        poller.ask("/topic");
     }
     watcher.wait_until_parked(20);
     drop(pollers);
@@ -171,7 +172,7 @@ fn hanging_up_a_hundred_thousand_times_leaves_nothing_behind() {
     let park_and_hang_up = |watcher: &mut Client| {
         let pollers: Vec<_> = (0..AT_A_TIME).map(|_| Client::connect(chat.addr)).collect();
         for poller in &pollers {
-            poller.ask("/poll?since=0");
+            poller.ask("/topic");
         }
         watcher.wait_until_parked(AT_A_TIME);
         for poller in pollers {
@@ -198,7 +199,7 @@ fn ctrl_c_answers_two_thousand_parked_polls_and_ends_with_status_0() {
     let mut watcher = Client::connect(chat.addr);
     let mut pollers: Vec<_> = (0..2_000).map(|_| Client::connect(chat.addr)).collect();
     for poller in &pollers {
-        poller.ask("/poll?since=0");
+        poller.ask("/topic");
     }
     watcher.wait_until_parked(2_000);
     chat.press_ctrl_c();
@@ -214,7 +215,7 @@ fn ctrl_c_answers_two_thousand_parked_polls_and_ends_with_status_0() {
 fn help_and_mistakes_in_the_command_line_are_told() {
     let help = chat::run(&["--help"]);
     assert!(help.status.success());
-    for option in ["--host", "--port", "--wait"] {
+    for option in ["--host", "--port", "--wait", "--no-events"] {
         assert!(String::from_utf8_lossy(&help.stdout).contains(option));
     }
     for args in [&["--port"][..], &["--port", "x"], &["--nonsense"]] {
@@ -265,32 +266,42 @@ impl Client {
         self.read_answer()
     }
 
-    fn say(&mut self, text: &str) -> u64 {
-        let answer = self.post("/say", &json!({ "name": "Ann", "text": text }).to_string());
-        answer.json()["id"].as_u64().unwrap()
+    /// Gives the cursor behind the message.
+    fn say(&mut self, text: &str) -> String {
+        let answer = self.post("/topic", &json!({ "name": "Ann", "text": text }).to_string());
+        answer.json()["cursor"].as_str().unwrap().to_owned()
     }
 
-    fn parked(&mut self) -> usize {
-        self.get("/parked").json()["parked"].as_u64().unwrap().try_into().unwrap()
+    fn now(&mut self) -> Value {
+        self.get("/now").json()
+    }
+
+    fn wait_until_parked(&mut self, count: usize) {
+        self.wait_until(|now| now["parked"] == count);
     }
 
     /// Asks again and again, each answer being a step of the server.
-    fn wait_until_parked(&mut self, count: usize) {
+    fn wait_until(&mut self, reached: impl Fn(&Value) -> bool) {
         let give_up = std::time::Instant::now() + GUARD;
         loop {
-            let parked = self.parked();
-            if parked == count {
+            let now = self.now();
+            if reached(&now) {
                 return;
             }
-            assert!(std::time::Instant::now() < give_up, "{parked} are parked, not {count}");
+            assert!(std::time::Instant::now() < give_up, "still {now}");
         }
     }
 
-    fn read_answer(&mut self) -> Answer {
+    fn read_head(&mut self) -> String {
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
             assert_ne!(self.stream.read_line(&mut head).unwrap(), 0, "the server hung up after {head:?}");
         }
+        head
+    }
+
+    fn read_answer(&mut self) -> Answer {
+        let head = self.read_head();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
         let length = head.split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next());
         let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
@@ -314,10 +325,19 @@ impl Answer {
         assert_eq!(self.status, 200, "{}{}", self.head, self.body);
         serde_json::from_str(&self.body).unwrap()
     }
-}
 
-fn texts(news: &Value) -> Vec<&str> {
-    news["messages"].as_array().unwrap().iter().map(|message| message["text"].as_str().unwrap()).collect()
+    fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+    }
+
+    fn cursor(&self) -> &str {
+        self.header("etag").unwrap().trim_matches('"')
+    }
+
+    fn texts(&self) -> Vec<String> {
+        let messages = self.json();
+        messages.as_array().unwrap().iter().map(|message| message["text"].as_str().unwrap().to_owned()).collect()
+    }
 }
 
 /// For this process and for the chats that it starts.

@@ -5,11 +5,12 @@ use std::time::Duration;
 pub(crate) const USAGE: &str = "\
 A chat over parked requests.
 
-Usage: chat [--host HOST] [--port PORT] [--wait SECONDS]
+Usage: chat [--host HOST] [--port PORT] [--wait SECONDS] [--no-events]
 
   --host HOST     the address to listen on [default: 127.0.0.1]
   --port PORT     the port, 0 for any that is free [default: 8080]
   --wait SECONDS  how long a poll is parked before it is answered with 204 [default: 25]
+  --no-events     refuse server-sent events: the page falls back to long polling
   --help          show this";
 
 #[derive(Debug)]
@@ -17,6 +18,7 @@ pub(crate) struct Args {
     pub(crate) host: String,
     pub(crate) port: u16,
     pub(crate) wait: Duration,
+    pub(crate) events: bool,
 }
 
 // ===== impl Args =====
@@ -24,7 +26,7 @@ pub(crate) struct Args {
 impl Args {
     /// `None` when help was asked for.
     pub(crate) fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Self>, String> {
-        let mut parsed = Self { host: "127.0.0.1".to_owned(), port: 8080, wait: Duration::from_secs(25) };
+        let mut parsed = Self { host: "127.0.0.1".to_owned(), port: 8080, wait: Duration::from_secs(25), events: true };
         while let Some(arg) = args.next() {
             let (option, value) = match arg.split_once('=') {
                 Some((option, value)) => (option, Some(value.to_owned())),
@@ -33,6 +35,7 @@ impl Args {
             let mut value = || value.clone().or_else(|| args.next()).ok_or(format!("{option} needs a value"));
             match option {
                 "-h" | "--help" => return Ok(None),
+                "--no-events" => parsed.events = false,
                 "--host" => parsed.host = value()?,
                 "--port" => parsed.port = value()?.parse().map_err(|error| format!("--port: {error}"))?,
                 "--wait" => {

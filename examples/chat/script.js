@@ -1,10 +1,12 @@
-// The chat's page: one request is always parked at the server, and its answer brings what is new.
+// The chat's page: one request is always parked at the server, and brings what is new: a stream of server-sent events, or
+// where something on the way holds those back, one long poll after another.
 
 const TEXT_CHARS_MAX = 2000;
 const SHOWN_MAX = 1000; // The oldest go first, so that a page left open for a week stays light.
 const POLL_MILLIS_MAX = 60_000; // Longer than the server parks: after it the connection is taken for dead.
+const STREAM_OPEN_MILLIS_MAX = 5_000; // After it the stream is taken for held back, and the page falls back.
 const BACK_OFF_MILLIS = { first: 250, max: 5_000 };
-const PARKED_EVERY_MILLIS = 2_000;
+const NOW_EVERY_MILLIS = 1_000;
 const SAME_SPEAKER_MILLIS = 5 * 60_000;
 
 const element = (id) => document.getElementById(id);
@@ -21,7 +23,7 @@ element('name').addEventListener('change', () => {
   if (name && name !== me) {
     me = name;
     sessionStorage.setItem('name', me);
-    polling.abort('renamed');
+    reconnect();
   }
   element('name').value = me;
 });
@@ -33,46 +35,82 @@ element('name').addEventListener('keydown', (event) => {
 
 // ----- what is new -----
 
-let epoch = ''; // Which run of the server; none before its first answer.
-let since = 0; // The number of the last thing seen in it.
-let polling = new AbortController();
+let cursor = 'oldest'; // Behind the last message seen; at first all that is kept is new.
+let connection = { abort() {} }; // The stream or the poll that is parked now.
 
-async function poll(askForAll) {
-  // A server that is told no epoch, or that of another run, answers at once with all it has.
-  const query = new URLSearchParams({ since, epoch: askForAll ? '' : epoch, name: me });
-  polling = new AbortController();
-  const signal = AbortSignal.any([polling.signal, AbortSignal.timeout(POLL_MILLIS_MAX)]);
-  const response = await fetch(`poll?${query}`, { signal, cache: 'no-store' });
-  if (response.status === 204) return;
-  if (!response.ok) throw new Error(`the server answered ${response.status}`);
-  take(await response.json());
+const topic = () => `topic?${new URLSearchParams({ since: cursor, name: me })}`;
+const reconnect = () => connection.abort('renamed');
+
+function showMissed(missed) {
+  showDivider(missed === 'unknown' ? 'The server was restarted' : 'Some messages were missed here');
 }
 
-function take(news) {
-  const seen = news.epoch === epoch ? since : 0;
-  if (epoch && news.epoch !== epoch) showDivider('The server was restarted');
-  if (news.missed) showDivider('Some messages were missed here');
-  epoch = news.epoch;
-  since = news.next;
-  for (const message of news.messages) {
-    if (message.id > seen) showMessage(message);
-  }
-  showPeople(news.people);
+// Resolves when the stream does not work here; the browser comes back by itself when one that did work has broken.
+function stream() {
+  return new Promise((resolve) => {
+    const source = new EventSource(topic());
+    const end = (again) => {
+      clearTimeout(patience);
+      source.close();
+      resolve(again);
+    };
+    const patience = setTimeout(end, STREAM_OPEN_MILLIS_MAX, false);
+    connection = { abort: () => end(true) };
+    source.onopen = () => {
+      clearTimeout(patience);
+      showStatus('on', 'Connected');
+    };
+    source.onmessage = ({ data, lastEventId }) => {
+      cursor = lastEventId;
+      showMessage(JSON.parse(data));
+    };
+    source.addEventListener('gap', ({ data, lastEventId }) => {
+      cursor = lastEventId;
+      showMissed(JSON.parse(data).missed ?? 'unknown');
+    });
+    source.onerror = () => {
+      showStatus('off', 'Reconnecting…');
+      if (source.readyState === EventSource.CLOSED) end(false);
+    };
+  });
+}
+
+async function poll(connected) {
+  const polling = new AbortController();
+  connection = polling;
+  const signal = AbortSignal.any([polling.signal, AbortSignal.timeout(POLL_MILLIS_MAX)]);
+  // As long as it is not known that the server is there, it says so at once.
+  const headers = connected ? {} : { prefer: 'wait=0' };
+  const response = await fetch(topic(), { signal, headers, cache: 'no-store' });
+  if (!response.ok) throw new Error(`the server answered ${response.status}`);
+  const messages = response.status === 204 ? [] : await response.json();
+  const missed = response.headers.get('topic-missed');
+  cursor = JSON.parse(response.headers.get('etag'));
+  if (missed) showMissed(missed);
+  messages.forEach(showMessage);
 }
 
 async function pollForever() {
-  for (let failures = 0; ; ) {
+  for (let connected = false, failures = 0; ; ) {
     try {
-      await poll(failures > 0);
+      await poll(connected);
+      connected = true;
       failures = 0;
       showStatus('on', 'Connected');
     } catch (error) {
-      if (polling.signal.aborted) continue;
+      if (error === 'renamed') continue;
+      connected = false;
       failures += 1;
       showStatus('off', 'Reconnecting…');
       await backOff(failures);
     }
   }
+}
+
+async function listen() {
+  while (await stream());
+  document.documentElement.dataset.fallenBack = ''; // To be seen in the page: how it is connected.
+  await pollForever();
 }
 
 // Waits longer after each failure, by a random part, so that not all clients come back in the same instant.
@@ -84,11 +122,12 @@ function backOff(failures) {
   });
 }
 
-async function showParked() {
+async function showNow() {
   if (document.hidden) return;
   try {
-    const { parked } = await (await fetch('parked', { cache: 'no-store' })).json();
+    const { parked, people } = await (await fetch('now', { cache: 'no-store' })).json();
     element('parked').textContent = `${parked} ${parked === 1 ? 'request' : 'requests'} parked now`;
+    showPeople(people);
   } catch {
     element('parked').textContent = '';
   }
@@ -106,7 +145,7 @@ element('composer').addEventListener('submit', async (event) => {
   button.disabled = true;
   try {
     const body = JSON.stringify({ name: me, text });
-    const response = await fetch('say', { method: 'POST', headers: { 'content-type': 'application/json' }, body });
+    const response = await fetch('topic', { method: 'POST', headers: { 'content-type': 'application/json' }, body });
     if (!response.ok) return showNotice(`Not sent: ${await response.text()}`);
     showNotice('');
     if (element('text').value.trim() === text) element('text').value = '';
@@ -128,13 +167,12 @@ element('text').addEventListener('keydown', (event) => {
 
 let lastShown = { name: '', at: 0 };
 
-function showMessage({ id, name, text, at }) {
+function showMessage({ name, text, at }) {
   const same = lastShown.name === name && at - lastShown.at < SAME_SPEAKER_MILLIS;
   const message = create('li', { className: ['message', name === me && 'mine', same && 'same'].filter(Boolean).join(' ') });
   const from = create('p', { className: 'from' });
   const speaker = create('b', { textContent: name, dir: 'auto' });
   const time = create('time', { textContent: clock.format(at), dateTime: new Date(at).toISOString() });
-  message.dataset.id = id;
   message.style.setProperty('--hue', hue(name));
   from.append(speaker, time);
   message.append(from, create('p', { className: 'text', textContent: text, dir: 'auto' }));
@@ -204,6 +242,6 @@ function hue(name) {
   return hash;
 }
 
-setInterval(showParked, PARKED_EVERY_MILLIS);
-showParked();
-pollForever();
+setInterval(showNow, NOW_EVERY_MILLIS);
+showNow();
+listen();

@@ -82,7 +82,7 @@ fn binary() -> &'static PathBuf {
             Some(profile) => profile,
         };
         let status = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--example", "chat", "--profile", profile, "--target-dir"])
+            .args(["build", "--quiet", "--features", "json", "--example", "chat", "--profile", profile, "--target-dir"])
             .arg(profile_dir.parent().expect("a profile is in the target directory"))
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .status()

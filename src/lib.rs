@@ -22,12 +22,30 @@
 #[cfg(feature = "acceptor")]
 #[cfg_attr(docsrs, doc(cfg(feature = "acceptor")))]
 pub mod acceptor;
+#[cfg(feature = "context")]
+#[cfg_attr(docsrs, doc(cfg(feature = "context")))]
+pub mod context;
 pub mod deferred;
+#[cfg(all(unix, feature = "inbox"))]
+#[cfg_attr(docsrs, doc(cfg(all(unix, feature = "inbox"))))]
+pub mod inbox;
+#[cfg(feature = "offload")]
+#[cfg_attr(docsrs, doc(cfg(feature = "offload")))]
+pub mod offload;
 mod timer;
+#[cfg(any(feature = "inbox", feature = "offload"))]
+mod unavailable;
+#[cfg(feature = "context")]
+#[cfg_attr(docsrs, doc(cfg(feature = "context")))]
+pub mod watchdog;
 
 #[cfg(feature = "acceptor")]
 pub use crate::acceptor::{Acceptor, PeerAddr, ShutdownHandle};
+#[cfg(feature = "context")]
+pub use crate::context::Context;
 pub use crate::deferred::{Deferred, Outcome, Responder, deferred};
+#[cfg(feature = "offload")]
+pub use crate::offload::offload;
 
 /// An error of any kind, as hyper and tower box it.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

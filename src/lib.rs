@@ -33,11 +33,14 @@ pub mod inbox;
 #[cfg_attr(docsrs, doc(cfg(feature = "offload")))]
 pub mod offload;
 mod timer;
-#[cfg(any(feature = "inbox", feature = "offload"))]
+#[cfg(any(feature = "inbox", feature = "offload", feature = "zeromq"))]
 mod unavailable;
 #[cfg(feature = "context")]
 #[cfg_attr(docsrs, doc(cfg(feature = "context")))]
 pub mod watchdog;
+#[cfg(all(unix, feature = "zeromq"))]
+#[cfg_attr(docsrs, doc(cfg(all(unix, feature = "zeromq"))))]
+pub mod zeromq;
 
 #[cfg(feature = "acceptor")]
 pub use crate::acceptor::{Acceptor, PeerAddr, ShutdownHandle};

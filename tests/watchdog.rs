@@ -24,7 +24,8 @@ const LINE_WITHIN: Duration = Duration::from_secs(20);
 /// The lines that the loop `name` caused, from here on: several tests log to the one subscriber of the process.
 fn lines_of(name: &str) -> Receiver<String> {
     use std::sync::{Mutex, OnceLock};
-    static LISTENERS: OnceLock<Mutex<Vec<(String, mpsc::Sender<String>)>>> = OnceLock::new();
+    type Listeners = Mutex<Vec<(String, mpsc::Sender<String>)>>;
+    static LISTENERS: OnceLock<Listeners> = OnceLock::new();
     let listeners = LISTENERS.get_or_init(|| {
         let (subscriber, logged) = logs::channel();
         tracing::subscriber::set_global_default(subscriber).unwrap();

@@ -23,16 +23,16 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         let mut text = Text(attributes.metadata().name().to_owned());
         attributes.record(&mut text);
-        context.span(id).unwrap().extensions_mut().insert(text);
+        context.span(id).expect("it is new").extensions_mut().insert(text);
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let mut line = Text(String::new());
         if let Some(span) = context.event_span(event) {
-            let _ = write!(line.0, "[{}]", span.extensions().get::<Text>().unwrap().0);
+            let _ = write!(line.0, "[{}]", span.extensions().get::<Text>().expect("it was put there").0);
         }
         event.record(&mut line);
-        let _nobody_listens = self.0.lock().unwrap().send(line.0);
+        let _nobody_listens = self.0.lock().expect("nothing panics under it").send(line.0);
     }
 }
 

@@ -335,6 +335,8 @@ async fn a_worker_that_says_bye_finishes_its_job_and_gets_no_more() {
     let response = start(workers.call(get("/")));
     let (ticket, _) = worker.job().await;
     worker.send(&["BYE"]);
+    worker.send(&["PING"]);
+    assert_eq!(worker.receive().await, ["PONG"], "both have arrived");
     let mut waits = start(workers.call(get("/other")));
     assert!(worker.hears_nothing_for(HEARTBEAT * 2).await);
     worker.reply(&ticket, "last");

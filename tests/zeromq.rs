@@ -315,11 +315,28 @@ async fn whoever_is_not_known_is_asked_who_it_is() {
 }
 
 #[tokio::test]
-async fn a_worker_that_says_ready_again_has_lost_what_it_had_in_hand() {
+async fn a_worker_may_say_ready_again_and_keeps_what_it_has_in_hand() {
+    let workers = bind(builder());
+    let mut worker = RawWorker::ready(workers.endpoint());
+    let first = start(workers.call(request("POST", "/first")));
+    let (ticket, _) = worker.job().await;
+    worker.send(&["READY", "2"]);
+    let second = start(workers.call(request("POST", "/second")));
+    let (other, _) = worker.job().await;
+    worker.reply(&ticket, "first");
+    worker.reply(&other, "second");
+    assert_eq!(body(first.await.unwrap()).await, "first");
+    assert_eq!(body(second.await.unwrap()).await, "second");
+}
+
+#[tokio::test]
+async fn a_worker_that_greets_anew_under_its_name_has_lost_what_it_had_in_hand() {
     let workers = bind(builder());
     let mut worker = RawWorker::ready(workers.endpoint());
     let response = start(workers.call(get("/")));
     let (first, _) = worker.job().await;
+    worker.send(&[""]);
+    assert_eq!(worker.receive().await[0], "WHO");
     worker.send(&["READY"]);
     let (second, _) = worker.job().await;
     assert_ne!(first, second);

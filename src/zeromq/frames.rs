@@ -45,9 +45,9 @@ pub(super) struct JobFrames {
 /// What a worker says.
 #[derive(Debug, PartialEq)]
 pub(super) enum FromWorker {
-    /// Nothing: the empty message with which a socket that has `ZMQ_PROBE_ROUTER` greets.
+    /// Nothing: the empty message with which a socket that has `ZMQ_PROBE_ROUTER` greets on each new connection.
     Probe,
-    /// I take up to this many jobs at once, and have none in hand.
+    /// I take up to this many jobs at once.
     Ready {
         jobs_max: usize,
     },

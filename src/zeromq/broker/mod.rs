@@ -100,15 +100,24 @@ impl Broker {
 
     fn heard(&mut self, worker: &Identity, message: FromWorker, now: Instant) {
         match message {
-            FromWorker::Ready { jobs_max } => self.ready(worker, jobs_max, now),
+            FromWorker::Ready { jobs_max } => {
+                if !self.pool.joins(worker, jobs_max, now) {
+                    tracing::warn!("a worker was turned away: there are too many");
+                }
+            }
+            FromWorker::Probe => {
+                // A new connection. What was given to a former one of this name is lost with it.
+                self.lose_worker(worker, "it connected anew", now);
+                self.ask(worker);
+            }
             _ if !self.pool.heard(worker, now) => {
                 if matches!(message, FromWorker::Reply(..) | FromWorker::End(_) | FromWorker::Failed(..)) {
                     count(&self.counters.late);
                 }
-                self.send(worker, ToWorker::Who { frame_bytes_max: self.settings.frame_bytes_max });
+                self.ask(worker);
             }
             FromWorker::Ping => self.send(worker, ToWorker::Pong),
-            FromWorker::Probe | FromWorker::Pong => {}
+            FromWorker::Pong => {}
             FromWorker::Bye => self.pool.leaves(worker),
             FromWorker::Reply(ticket, head, body) => {
                 if let Some(given) = self.take(worker, ticket) {
@@ -135,14 +144,8 @@ impl Broker {
         }
     }
 
-    fn ready(&mut self, worker: &Identity, jobs_max: usize, now: Instant) {
-        // It has none in hand, it says: what it was given before, under this name, is lost.
-        for ticket in self.pool.forget(worker) {
-            self.lost(ticket, "the worker began afresh", now);
-        }
-        if !self.pool.joins(worker, jobs_max, now) {
-            tracing::warn!("a worker was turned away: there are too many");
-        }
+    fn ask(&mut self, worker: &Identity) {
+        self.send(worker, ToWorker::Who { frame_bytes_max: self.settings.frame_bytes_max });
     }
 
     /// The hand-over that a worker's last word on it is about; `None`, and counted, if nobody waits for that word.

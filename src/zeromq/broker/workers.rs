@@ -41,20 +41,18 @@ struct Worker {
 // ===== impl Pool =====
 
 impl Pool {
-    /// `false` when there are too many.
+    /// A worker says how many jobs it takes. It may say so more than once: it is asked whenever it is not known yet, and
+    /// the question and its answer may cross. `false` when there are too many.
     pub(super) fn joins(&mut self, identity: &Identity, jobs_max: usize, now: Instant) -> bool {
-        if self.workers.len() >= WORKERS_MAX {
-            return false;
+        if !self.heard(identity, now) {
+            if self.workers.len() >= WORKERS_MAX {
+                return false;
+            }
+            self.workers.insert(identity.clone(), Worker::new(now));
         }
-        let worker = Worker {
-            jobs_max: jobs_max.min(JOBS_PER_WORKER_MAX),
-            in_hand: HashSet::new(),
-            owed: HashMap::new(),
-            heard: now,
-            silent: false,
-            free_since: None,
-        };
-        self.workers.insert(identity.clone(), worker);
+        if let Some(worker) = self.workers.get_mut(identity) {
+            worker.jobs_max = jobs_max.min(JOBS_PER_WORKER_MAX);
+        }
         self.update(identity);
         true
     }
@@ -184,6 +182,15 @@ impl Pool {
         if self.workers.get(identity).is_some_and(|worker| worker.jobs_max == 0 && worker.in_hand.is_empty()) {
             self.forget(identity);
         }
+    }
+}
+
+// ===== impl Worker =====
+
+impl Worker {
+    fn new(now: Instant) -> Self {
+        let (in_hand, owed) = (HashSet::new(), HashMap::new());
+        Self { jobs_max: 0, in_hand, owed, heard: now, silent: false, free_since: None }
     }
 }
 

@@ -101,6 +101,28 @@ fn a_reply_of_100_mb_in_one_frame_costs_its_worker_the_connection_and_this_proce
     std::fs::remove_file(notes).unwrap();
 }
 
+#[test]
+#[ignore = "needs python3 with pyzmq"]
+fn the_worker_of_the_example_finds_a_server_that_comes_back() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let endpoint = format!("tcp://127.0.0.1:{port}");
+    let _worker = Worker::start_script("examples/zeromq_workers/worker.py", &[endpoint.as_ref()]);
+    run(async {
+        for _ in 0..3 {
+            let workers = loop {
+                // The former socket is closed by another thread.
+                match Workers::bind(&endpoint) {
+                    Ok(workers) => break workers,
+                    Err(_taken) => tokio::task::yield_now().await,
+                }
+            };
+            let request = Request::builder().uri("/again").body(Full::<Bytes>::default()).unwrap();
+            let response = workers.call(request).await.unwrap();
+            assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "Python did GET /again\n");
+        }
+    });
+}
+
 // ===== Helpers =====
 
 /// A Python process; killed, as hard as it can be, when dropped.
@@ -108,16 +130,20 @@ struct Worker(Child);
 
 impl Worker {
     fn start(endpoint: &str, notes: &Path) -> Self {
+        Self::start_script("tests/support/pyzmq_worker.py", &[endpoint.as_ref(), notes.as_ref()])
+    }
+
+    fn start_script(script: &str, arguments: &[&std::ffi::OsStr]) -> Self {
         let python = std::env::var("PYTHON").unwrap_or_else(|_| "python3".into());
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/pyzmq_worker.py");
-        Self(Command::new(python).arg(script).arg(endpoint).arg(notes).spawn().unwrap())
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(script);
+        Self(Command::new(python).arg(script).args(arguments).spawn().expect("there is a Python"))
     }
 }
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
+        self.0.kill().expect("it runs");
+        self.0.wait().expect("it was killed");
     }
 }
 

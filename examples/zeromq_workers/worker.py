@@ -5,7 +5,8 @@ import sys
 import zmq
 
 socket = zmq.Context().socket(zmq.DEALER)
-socket.probe_router = 1  # Each new connection greets, and is asked who it is.
+socket.probe_router = socket.immediate = 1  # Each new connection greets, and is asked who it is.
+socket.heartbeat_ivl = 1000  # One whose other end vanished is given up.
 socket.connect(sys.argv[1])
 
 while True:

@@ -7,7 +7,7 @@ import zmq
 
 notes = os.open(sys.argv[2], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 socket = zmq.Context().socket(zmq.DEALER)
-socket.probe_router = 1
+socket.probe_router = socket.immediate = 1  # Each new connection greets, and is asked who it is.
 socket.connect(sys.argv[1])
 
 while True:

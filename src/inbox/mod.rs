@@ -32,10 +32,7 @@
 //!
 //! # The other way round
 //!
-//! A foreign descriptor in our loop is [`tokio::io::unix::AsyncFd`]'s work: wait with `readable()`, call the foreign
-//! library until it says that it would block, then `clear_ready()`. A descriptor that a library only lends, and that is
-//! edge-triggered, as libzmq's `ZMQ_FD`, needs the library asked once more after clearing and after every call that may
-//! have taken the edge with it.
+//! A foreign descriptor in our loop is [`tokio::io::unix::AsyncFd`]'s work: see [`foreign_loops`].
 //!
 //! # Request bodies
 //!
@@ -58,6 +55,9 @@
 //! The bound, the answer when it is full, requests whose clients have gone, and a descriptor that is readable exactly
 //! while there is something to take are settled once. The descriptor is one end of a socket pair, which every Unix and
 //! every loop knows; it costs a system call when the queue becomes non-empty and one when it has been emptied.
+
+#[doc = include_str!("../../docs/foreign-loops.md")]
+pub mod foreign_loops {}
 
 mod queue;
 mod service;

@@ -121,7 +121,8 @@ impl LoopWatch {
     }
 
     /// A task for a loop that nothing else tells of: a turn begins each time its timer gets to run, four times in
-    /// each threshold, so that a stall may seem a quarter of it longer than it was. Never resolves.
+    /// each threshold, so that a stall may seem a quarter of it longer than it was. Its turns are the times between two of these, sleep
+    /// included. Never resolves.
     ///
     /// # Cancel safety
     ///

@@ -85,6 +85,26 @@ async fn work_whose_client_has_gone_before_it_began_is_not_begun() {
     assert!(began.recv().is_err(), "it was begun");
 }
 
+#[test]
+fn work_that_was_handed_over_and_not_begun_is_taken_back() {
+    // The pool may run two, but the runtime has one thread for such work: the second waits inside tokio.
+    let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
+    runtime.block_on(async {
+        let pool = Pool::new(2, 0);
+        let (go, gate) = mpsc::channel::<()>();
+        let mut runs = pool.offload(move || gate.recv().unwrap());
+        assert!(poll(&mut runs).is_pending());
+        let (begun, began) = mpsc::channel();
+        let mut abandoned = pool.offload(move || begun.send(()).unwrap());
+        assert!(poll(&mut abandoned).is_pending());
+        drop(abandoned);
+        go.send(()).unwrap();
+        runs.await.unwrap();
+        pool.offload(|| ()).await.unwrap();
+        assert!(began.recv().is_err(), "it was begun");
+    });
+}
+
 #[tokio::test]
 async fn work_that_was_begun_keeps_its_place_until_it_ends_also_when_nobody_waits() {
     let pool = Pool::new(1, 0);

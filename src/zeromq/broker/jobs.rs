@@ -176,6 +176,13 @@ impl Jobs {
         self.queue.is_empty() && self.given.is_empty()
     }
 
+    /// Not even an index has anything left.
+    #[cfg(test)]
+    pub(super) fn is_spotless(&self) -> bool {
+        let maps = self.tickets.is_empty() && self.waits.is_empty();
+        self.is_empty() && maps && self.waits_until.is_empty() && self.dues.is_empty()
+    }
+
     fn no_longer_waits(&mut self, seq: Seq) {
         if let Some(until) = self.waits.remove(&seq) {
             self.waits_until.remove(&(until, seq));

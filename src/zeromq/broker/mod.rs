@@ -17,6 +17,8 @@
 //! Each hand-over has a [`Ticket`] of its own, so that an answer to a former one is told from an answer to this one.
 
 mod jobs;
+#[cfg(test)]
+mod tests;
 mod workers;
 
 pub(super) use jobs::{Job, Seq};

@@ -70,6 +70,11 @@ async fn past_the_bound_a_request_is_answered_503_and_told_when_to_come_again() 
 
 #[tokio::test]
 async fn a_request_whose_client_has_gone_takes_no_place_and_is_not_given_out() {
+    let (service, receiver): Ends = inbox(2).unwrap();
+    drop(service.call(Request::new("gone")));
+    let _waits = service.call(Request::new("waits"));
+    assert_eq!(receiver.drain().map(|job| *job.request.body()).collect::<Vec<_>>(), ["waits"]);
+
     let (service, receiver): Ends = inbox(1).unwrap();
     drop(service.call(Request::new("gone")));
     let mut stays = service.call(Request::new("stays"));

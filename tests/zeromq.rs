@@ -118,7 +118,9 @@ async fn a_client_that_leaves_has_its_worker_told_which_is_free_when_it_has_answ
     drop(response);
     assert_eq!(worker.receive().await, ["CANCEL", &ticket]);
     let response = start(workers.call(get("/next")));
-    assert!(worker.hears_nothing_for(HEARTBEAT * 2).await, "it may still be at work");
+    worker.send(&["PING"]);
+    assert_eq!(worker.receive().await, ["PONG"], "it may still be at work");
+    assert!(worker.hears_nothing_for(HEARTBEAT * 2).await, "a sign of life is no answer");
     worker.send(&["ERROR", &ticket, "left off"]);
     let (ticket, path) = worker.job().await;
     assert_eq!(path, "/next");

@@ -142,6 +142,31 @@ fn a_retried_job_stands_where_it_stood() {
 }
 
 #[test]
+fn workers_that_take_several_jobs_are_given_them_in_turns() {
+    let mut bench = Bench::new(Settings::default());
+    bench.hears("one", FromWorker::Ready { jobs_max: 2 });
+    bench.hears("two", FromWorker::Ready { jobs_max: 2 });
+    let _replies: Vec<_> = (0..4).map(|_| bench.submit(Method::GET)).collect();
+    let workers: Vec<_> = bench.jobs().into_iter().map(|(frames, _)| frames[0].clone()).collect();
+    assert_eq!(workers, ["one", "two", "one", "two"]);
+}
+
+#[test]
+fn a_worker_that_owes_an_answer_is_not_free_whatever_else_it_says() {
+    let mut bench = Bench::new(Settings::default());
+    bench.hears("one", FromWorker::Ready { jobs_max: 1 });
+    let gone = bench.submit(Method::GET);
+    let (_, ticket) = bench.jobs().pop().unwrap();
+    drop(gone);
+    bench.broker.command(Command::Gone(Seq(0)), bench.now);
+    let _next = bench.submit(Method::GET);
+    bench.hears("one", FromWorker::Ready { jobs_max: 1 });
+    assert!(matches!(bench.after(Duration::ZERO)[..], [(_, ToWorker::Cancel(_))]));
+    bench.hears("one", FromWorker::Failed(ticket, Bytes::new()));
+    assert_eq!(bench.jobs().len(), 1);
+}
+
+#[test]
 fn workers_and_their_jobs_are_bounded() {
     let mut bench = Bench::new(Settings::default());
     let names: Vec<&'static str> = (0..=WORKERS_MAX).map(|n| &*n.to_string().leak()).collect();

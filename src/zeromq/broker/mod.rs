@@ -387,7 +387,6 @@ impl Machine for Broker {
         if let Ok(ToWorker::Job(ticket, _)) = ToWorker::decode(&frames[1..]) {
             // It never left: another worker may have it, whatever the method.
             if let Some(Given { job, answer: Answer::Awaited(responder), .. }) = self.jobs.take_any(ticket) {
-                self.pool.finished(worker, ticket);
                 self.jobs.requeue(job, responder, now + self.settings.wait_max);
             }
         }

@@ -98,6 +98,14 @@ fn a_job_that_finds_no_connection_goes_to_another_whatever_its_method() {
 }
 
 #[test]
+fn a_job_whose_client_has_just_left_is_not_given_out() {
+    let mut bench = Bench::new(Settings::default());
+    drop(bench.submit(Method::GET));
+    bench.hears("one", FromWorker::Ready { jobs_max: 1 });
+    assert!(bench.jobs().is_empty(), "also before the broker is told");
+}
+
+#[test]
 fn a_ping_that_finds_no_connection_loses_the_worker_and_its_job() {
     let mut bench = Bench::new(Settings::default());
     let _reply = bench.submit(Method::GET);

@@ -1,4 +1,5 @@
 //! The context of a request: in force while its service works, carried elsewhere when told to, and never seen by another.
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 use std::cell::RefCell;
 use std::convert::Infallible;

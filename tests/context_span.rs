@@ -1,4 +1,5 @@
 //! The tracing span comes along with the context.
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 use std::convert::Infallible;
 

@@ -1,4 +1,5 @@
 //! Offloaded work: on other threads, within the request's context, bounded, and not begun for nobody.
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 use std::sync::mpsc;
 use std::sync::{Arc, Barrier};

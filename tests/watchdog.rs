@@ -1,4 +1,5 @@
 //! A loop that does not turn is logged while it is stuck, with the request that it polls, and once more when it goes on.
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 use std::cell::RefCell;
 use std::convert::Infallible;

@@ -1,4 +1,5 @@
 //! Requests answered by workers: who gets which job, and what becomes of it when workers or clients go.
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 #![cfg(unix)]
 
 use std::task::{Context, Poll, Waker};

@@ -1,6 +1,7 @@
 //! Workers in another language, on real libzmq, that are killed and started again at random.
 //!
 //! Ignored by default: they need `python3` with `pyzmq` (another interpreter is named by `PYTHON`).
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 #![cfg(unix)]
 
 use std::collections::HashMap;

@@ -22,20 +22,16 @@ impl RawWorker {
 
     pub(crate) fn connect(endpoint: &str) -> Self {
         let context = zmq::Context::new();
-        let socket = context.socket(zmq::DEALER).expect("the test goes on only if this works");
-        socket.set_rcvtimeo(MESSAGE_WITHIN_MS).expect("the test goes on only if this works");
-        socket.set_linger(MESSAGE_WITHIN_MS).expect("the test goes on only if this works");
-        socket.connect(endpoint).expect("the test goes on only if this works");
+        let socket = context.socket(zmq::DEALER).unwrap();
+        socket.set_rcvtimeo(MESSAGE_WITHIN_MS).unwrap();
+        socket.set_linger(MESSAGE_WITHIN_MS).unwrap();
+        socket.connect(endpoint).unwrap();
         Self { context, socket: Some(socket) }
     }
 
     pub(crate) fn send<T: AsRef<[u8]>>(&self, frames: &[T]) {
         let frames = frames.iter().map(|frame| frame.as_ref().to_vec());
-        self.socket
-            .as_ref()
-            .expect("the test goes on only if this works")
-            .send_multipart(frames, 0)
-            .expect("the test goes on only if this works");
+        self.socket.as_ref().unwrap().send_multipart(frames, 0).unwrap();
     }
 
     pub(crate) fn reply(&self, ticket: &str, body: &str) {
@@ -61,13 +57,13 @@ impl RawWorker {
 
     /// The next message, on another thread: the test's own runs the service meanwhile.
     pub(crate) async fn receive_any(&mut self) -> Vec<String> {
-        let socket = self.socket.take().expect("the test goes on only if this works");
+        let socket = self.socket.take().unwrap();
         let (socket, frames) = spawn_blocking(move || {
             let frames = socket.recv_multipart(0);
             (socket, frames)
         })
         .await
-        .expect("the test goes on only if this works");
+        .unwrap();
         self.socket = Some(socket);
         let frames = frames.expect("a message within the time");
         frames.into_iter().map(|frame| String::from_utf8_lossy(&frame).into_owned()).collect()
@@ -75,12 +71,8 @@ impl RawWorker {
 
     /// Whether nothing but heartbeats comes within this time.
     pub(crate) async fn hears_nothing_for(&mut self, time: Duration) -> bool {
-        self.socket
-            .as_ref()
-            .expect("the test goes on only if this works")
-            .set_rcvtimeo(time.as_millis().try_into().expect("the test goes on only if this works"))
-            .expect("the test goes on only if this works");
-        let socket = self.socket.take().expect("the test goes on only if this works");
+        self.socket.as_ref().unwrap().set_rcvtimeo(time.as_millis().try_into().unwrap()).unwrap();
+        let socket = self.socket.take().unwrap();
         let (socket, heard) = spawn_blocking(move || {
             let until = std::time::Instant::now() + time;
             let mut heard = false;
@@ -90,16 +82,16 @@ impl RawWorker {
             (socket, heard)
         })
         .await
-        .expect("the test goes on only if this works");
-        socket.set_rcvtimeo(MESSAGE_WITHIN_MS).expect("the test goes on only if this works");
+        .unwrap();
+        socket.set_rcvtimeo(MESSAGE_WITHIN_MS).unwrap();
         self.socket = Some(socket);
         !heard
     }
 
     /// Ends as a killed process does: the connection closes, and nothing is said.
     pub(crate) async fn die(mut self) {
-        let socket = self.socket.take().expect("the test goes on only if this works");
-        socket.set_linger(0).expect("the test goes on only if this works");
-        spawn_blocking(move || drop((socket, self.context))).await.expect("the test goes on only if this works");
+        let socket = self.socket.take().unwrap();
+        socket.set_linger(0).unwrap();
+        spawn_blocking(move || drop((socket, self.context))).await.unwrap();
     }
 }

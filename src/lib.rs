@@ -23,7 +23,16 @@
 #[cfg(feature = "acceptor")]
 #[cfg_attr(docsrs, doc(cfg(feature = "acceptor")))]
 pub mod acceptor;
+#[cfg(feature = "context")]
+#[cfg_attr(docsrs, doc(cfg(feature = "context")))]
+pub mod context;
 pub mod deferred;
+#[cfg(all(unix, feature = "inbox"))]
+#[cfg_attr(docsrs, doc(cfg(all(unix, feature = "inbox"))))]
+pub mod inbox;
+#[cfg(feature = "offload")]
+#[cfg_attr(docsrs, doc(cfg(feature = "offload")))]
+pub mod offload;
 #[cfg(feature = "queue")]
 #[cfg_attr(docsrs, doc(cfg(feature = "queue")))]
 pub mod queue;
@@ -34,12 +43,24 @@ mod timer;
 #[cfg(feature = "topic")]
 #[cfg_attr(docsrs, doc(cfg(feature = "topic")))]
 pub mod topic;
+#[cfg(any(feature = "inbox", feature = "offload", feature = "zeromq"))]
+mod unavailable;
 #[cfg(any(feature = "queue", feature = "topic"))]
 mod waiting;
+#[cfg(feature = "context")]
+#[cfg_attr(docsrs, doc(cfg(feature = "context")))]
+pub mod watchdog;
+#[cfg(all(unix, feature = "zeromq"))]
+#[cfg_attr(docsrs, doc(cfg(all(unix, feature = "zeromq"))))]
+pub mod zeromq;
 
 #[cfg(feature = "acceptor")]
 pub use crate::acceptor::{Acceptor, PeerAddr, ShutdownHandle};
+#[cfg(feature = "context")]
+pub use crate::context::Context;
 pub use crate::deferred::{Deferred, Outcome, Responder, deferred};
+#[cfg(feature = "offload")]
+pub use crate::offload::offload;
 #[cfg(feature = "queue")]
 pub use crate::queue::Queue;
 #[cfg(feature = "topic")]

@@ -16,8 +16,8 @@ use tokio_stream::wrappers::{BroadcastStream, WatchStream};
 use crate::scenario::Scenario;
 use crate::server::{Hub, Message, on_hyper, topic_number};
 
-/// As many as are behind when all is well.
-const CAPACITY: usize = 16;
+/// How many messages are kept, by a topic too.
+pub(crate) const CAPACITY: usize = 16;
 
 const WAIT: Duration = Duration::from_secs(300);
 

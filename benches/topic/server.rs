@@ -52,7 +52,8 @@ pub(crate) fn run(scenario: Scenario, variant: Variant) {
 }
 
 fn serve_topics(count: usize, variant: Variant) {
-    let topics: Vec<Topic<Message>> = (0..count).map(|_| topic::Builder::new(Json).build()).collect();
+    let topics: Vec<Topic<Message>> =
+        (0..count).map(|_| topic::Builder::new(Json).history_count_max(plain::CAPACITY).build()).collect();
     let hub = topics.clone();
     let make = move || {
         Builder::find(move |request| {

@@ -14,6 +14,8 @@ use super::settings::Settings;
 pub(super) struct History<T> {
     kept: VecDeque<Message<T>>,
     bytes: usize,
+    // When the oldest was published: kept here, because the message itself is seldom in the processor's cache.
+    oldest_at: Option<Instant>,
     // The number that the next message gets.
     head: u64,
     // What was put together last. All who stand at the same place share it.
@@ -30,7 +32,7 @@ pub(super) struct Evicted<T> {
 
 impl<T> History<T> {
     pub(super) fn new() -> Self {
-        Self { kept: VecDeque::new(), bytes: 0, head: 0, last: None }
+        Self { kept: VecDeque::new(), bytes: 0, oldest_at: None, head: 0, last: None }
     }
 
     /// The number of the next message.
@@ -49,6 +51,7 @@ impl<T> History<T> {
         let now = message.at();
         self.bytes += message.encoded().len();
         self.head += 1;
+        self.oldest_at.get_or_insert(now);
         self.kept.push_back(message);
         self.evict(now, settings)
     }
@@ -56,14 +59,17 @@ impl<T> History<T> {
     /// Drops what is over one of the bounds at `now`.
     pub(super) fn evict(&mut self, now: Instant, settings: &Settings<T>) -> Evicted<T> {
         let mut evicted = Vec::new();
-        while let Some(oldest) = self.kept.front() {
-            let outdated = settings.history_age_max.is_some_and(|age| now.saturating_duration_since(oldest.at()) > age);
+        while let Some(at) = self.oldest_at {
+            let outdated = settings.history_age_max.is_some_and(|age| now.saturating_duration_since(at) > age);
             let full = self.kept.len() > settings.history_count_max || self.bytes > settings.history_bytes_max;
             if !(outdated || full) {
                 break;
             }
-            self.bytes -= oldest.encoded().len();
-            evicted.extend(self.kept.pop_front());
+            if let Some(message) = self.kept.pop_front() {
+                self.bytes -= message.encoded().len();
+                evicted.push(message);
+            }
+            self.oldest_at = self.kept.front().map(Message::at);
         }
         Evicted { _messages: evicted, _batch: None }
     }

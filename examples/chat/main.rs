@@ -1,4 +1,4 @@
-//! A small real chat over parked requests: `cargo run --release --features json --example chat`, then open the printed
+//! A small real chat over parked requests: `cargo run --release --example chat`, then open the printed
 //! address in two windows.
 //!
 //! Everything that is said goes through one [topic](hyper_deferred::topic). `GET /topic` waits for it, as a long poll or as

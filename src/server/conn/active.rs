@@ -71,7 +71,7 @@ where
         let mut replay = Replay { leftover: leftover.into_vec(), seen, ..Replay::default() };
         let mut hyper = None;
         let mut shutdown = false;
-        let head = parked.as_ref().map(|parked| if notes.last { parked.head.last() } else { parked.head });
+        let head = parked.as_ref().map(|parked| parked.head);
         let reply = match (wake, parked) {
             (Wake::Answer(output), _) => Reply::Ready(output),
             (Wake::End(end), Some(_)) => {
@@ -209,11 +209,6 @@ where
     /// Whether the client has gone, seen where hyper does not look.
     pub(crate) fn peer_gone(&self) -> bool {
         self.flags.has(Flag::PeerGone) && self.flags.has(Flag::Waiting)
-    }
-
-    /// Whether everything that was read from the client is known to be used and the IO known to be blocked.
-    pub(crate) fn read_blocked(&self) -> bool {
-        self.flags.has(Flag::ReadBlocked)
     }
 
     pub(crate) fn graceful_shutdown(&mut self) {

@@ -72,11 +72,6 @@ impl Head {
     pub(crate) fn is_http_10(self) -> bool {
         self.0 & HTTP_10 != 0
     }
-
-    /// The same request, after which the connection is closed.
-    pub(crate) fn last(self) -> Self {
-        Self(self.0 & !KEEP_ALIVE)
-    }
 }
 
 /// Whether a header that lists tokens has `token`, in any of its lines and in any case, as hyper 1.12 looks for it.

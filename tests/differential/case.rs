@@ -82,6 +82,31 @@ impl fmt::Debug for Input {
 pub const READ_BYTES_MIN: usize = 8192;
 
 impl Case {
+    /// One with hyper's defaults.
+    pub fn new(input: impl Into<Vec<u8>>, plans: Vec<Plan>, steps: Vec<Step>) -> Self {
+        Self {
+            settings: Settings {
+                half_close: false,
+                keep_alive: true,
+                pipeline_flush: false,
+                max_buf_size: None,
+                max_header_size: None,
+                max_headers: None,
+                title_case_headers: false,
+                preserve_header_case: false,
+                lenient: false,
+                writev: None,
+            },
+            mode: Mode::Plain,
+            wire: WireSettings { read_max: usize::MAX, vectored: true, buffer_max: 0, window: usize::MAX / 2 },
+            fresh_wakers: true,
+            plans,
+            input: Input(input.into()),
+            steps,
+            leaves_first: false,
+        }
+    }
+
     /// Whether there is more to read than is read at a time.
     pub fn has_short_reads(&self) -> bool {
         self.input.0.len() > READ_BYTES_MIN || self.wire.read_max < usize::MAX
@@ -100,13 +125,15 @@ pub fn case() -> impl Strategy<Value = Case> {
     let wire = wire_settings();
     let plans = vec(plan(), 1..5);
     (settings(), mode(), wire, any::<bool>(), plans, input(), steps(), any::<bool>()).prop_map(
-        |(settings, mode, mut wire, fresh_wakers, plans, (input, well_formed), steps, leaves_first)| {
-            if !well_formed {
-                // hyper parses a head that is not whole with its first read alone, so that how bytes are split among
-                // reads decides when a malformed one is refused.
-                wire.read_max = usize::MAX;
-            }
-            Case { settings, mode, wire, fresh_wakers, plans, input: Input(input), steps, leaves_first }
+        |(settings, mode, wire, fresh_wakers, plans, input, steps, leaves_first)| Case {
+            settings,
+            mode,
+            wire,
+            fresh_wakers,
+            plans,
+            input: Input(input),
+            steps,
+            leaves_first,
         },
     )
 }
@@ -127,7 +154,7 @@ fn settings() -> impl Strategy<Value = Settings> {
         prop::option::weighted(0.3, any::<bool>()),
     );
     let half_close = prop::bool::weighted(0.25);
-    (half_close, prop::bool::weighted(0.9), rarely(), rarely(), rarely(), rarely(), sizes).prop_map(
+    (half_close, prop::bool::weighted(0.9), prop::bool::weighted(0.15), rarely(), rarely(), rarely(), sizes).prop_map(
         |(half_close, keep_alive, pipeline_flush, title_case_headers, preserve_header_case, lenient, sizes)| {
             let (max_buf_size, max_header_size, max_headers, writev) = sizes;
             Settings {
@@ -193,6 +220,7 @@ fn plan() -> impl Strategy<Value = Plan> {
         2 => Just(ReadBody::Keep),
         1 => Just(ReadBody::PollOnce),
         1 => (1_usize..100).prop_map(ReadBody::Some),
+        1 => (1_usize..100).prop_map(ReadBody::SomeThenYield),
         1 => (1_usize..100).prop_map(ReadBody::SomeAndKeep),
         4 => Just(ReadBody::All),
         1 => Just(ReadBody::AllAndKeep),

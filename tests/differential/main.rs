@@ -11,6 +11,7 @@
 
 mod case;
 mod log;
+mod regressions;
 mod request;
 mod run;
 mod service;
@@ -25,10 +26,9 @@ const CASES_DEFAULT: u32 = 1_000;
 #[test]
 fn nothing_tells_ours_from_hyper() {
     let cases = std::env::var("DIFFERENTIAL_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(CASES_DEFAULT);
-    std::panic::set_hook(Box::new(|_| {}));
+
     let config = Config { cases, max_shrink_iters: 20_000, failure_persistence: None, ..Config::default() };
     let result = TestRunner::new(config).run(&case::case(), |case| run::run(&case));
-    drop(std::panic::take_hook());
     match result {
         Ok(()) => {}
         Err(TestError::Fail(reason, case)) => panic!("{reason}\nsmallest case: {case:?}"),

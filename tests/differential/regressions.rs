@@ -1,0 +1,216 @@
+//! Cases that have told ours from hyper once.
+
+use http::Version;
+
+use super::case::{Case, Mode, Step};
+use super::run::run;
+use super::service::{Answer, BodyStep, Plan, ReadBody, Size, Wait};
+use super::wire::End;
+
+const GET: &str = "GET / HTTP/1.1\r\n\r\n";
+
+#[track_caller]
+fn check(case: &Case) {
+    run(case).unwrap_or_else(|error| panic!("{error}"));
+}
+
+/// The case, once for each position at which its input can be cut in two.
+#[track_caller]
+fn check_each_cut(case: &Case) {
+    for at in 1..case.input.0.len() {
+        let mut steps = vec![Step::Deliver(at)];
+        steps.extend(&case.steps);
+        check(&Case { steps, ..case.clone() });
+    }
+}
+
+fn reading(read: ReadBody) -> Plan {
+    Plan { read, ..Plan::gated() }
+}
+
+#[test]
+fn a_body_is_not_over_because_all_that_has_come_is_read() {
+    let chunked = "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n3\r\nabc\r\n0\r\n\r\n";
+    let sized = "POST / HTTP/1.1\r\ncontent-length: 6\r\n\r\nabcabc";
+    for input in [chunked, sized] {
+        for read in [ReadBody::All, ReadBody::AllAndKeep, ReadBody::Task, ReadBody::SomeAndKeep(2)] {
+            let waits = Plan { wait_before: Wait::Yield, ..reading(read) };
+            check_each_cut(&Case::new(input, vec![waits], vec![]));
+        }
+    }
+}
+
+#[test]
+fn the_rest_of_a_body_that_is_dropped_half_way_is_no_request() {
+    let chunked =
+        "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n12\r\nGET / HTTP/1.1\r\n\r\n\r\n0\r\n\r\n";
+    let sized = "POST / HTTP/1.1\r\ncontent-length: 21\r\n\r\nabcGET / HTTP/1.1\r\n\r\n";
+    for input in [chunked, sized] {
+        for read in [ReadBody::DropInCall, ReadBody::Drop, ReadBody::Some(1), ReadBody::DropByTask] {
+            for wait_before in [Wait::No, Wait::Yield, Wait::Gate] {
+                let plan = Plan { wait_before, ..reading(read) };
+                check_each_cut(&Case::new(input, vec![plan], vec![Step::Open(0)]));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_body_dropped_in_the_poll_after_its_first_part_is_not_over() {
+    // The channel gives up its waker when a part is taken, and again when it is dropped.
+    let input = "POST / HTTP/1.1\r\ncontent-length: 21\r\n\r\nabcGET / HTTP/1.1\r\n\r\n";
+    let plan = Plan { wait_before: Wait::No, read: ReadBody::SomeThenYield(3), ..Plan::gated() };
+    check_each_cut(&Case::new(input, vec![plan], vec![]));
+}
+
+#[test]
+fn a_body_that_ends_after_its_response_is_told_so_with_the_next_request() {
+    let input = format!("POST / HTTP/1.1\r\ncontent-length: 1\r\n\r\nx{GET}");
+    let plan = Plan { read: ReadBody::Task, ..Plan::new() };
+    check_each_cut(&Case::new(input, vec![plan], vec![Step::Deliver(1), Step::PollForNothing]));
+}
+
+#[test]
+fn a_malformed_head_that_comes_in_parts_is_refused_when_hyper_refuses_it() {
+    let inputs = [
+        "GET / HTTP/2.0\r\n\r\n",
+        "G\0T / HTTP/1.1\r\n\r\n",
+        "GET  / HTTP/1.1\r\nhost: a\r\n\r\n",
+        "\r\n\r\nGET / HTTP/1.1\r\nno colon\r\n\r\n",
+        "GET / HTTP/1.1\r\n\r\nG\0T / HTTP/1.1\r\nhost: a",
+    ];
+    for input in inputs {
+        for plan in [Plan::new(), Plan::gated()] {
+            check_each_cut(&Case::new(input, vec![plan.clone()], vec![]));
+            check_each_cut(&Case::new(input, vec![plan.clone()], vec![Step::End(End::Eof)]));
+            check(&Case::new(input, vec![plan.clone()], vec![Step::Trickle]));
+            check(&Case::new(input, vec![plan], vec![Step::Trickle, Step::Open(0), Step::End(End::Eof)]));
+        }
+    }
+}
+
+#[test]
+fn limits_on_heads_below_what_is_replayed_hold() {
+    let with_header = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+    for input in [format!("{GET}{with_header}"), with_header.repeat(2), GET.repeat(3)] {
+        for leaves_first in [false, true] {
+            let mut case = Case::new(input.clone(), vec![Plan::gated()], vec![]);
+            case.leaves_first = leaves_first;
+            case.settings.max_headers = Some(0);
+            check_each_cut(&case);
+            case.settings.max_headers = None;
+            case.settings.max_header_size = Some(20);
+            check_each_cut(&case);
+        }
+    }
+}
+
+#[test]
+fn a_head_as_long_as_the_limit_is_refused() {
+    let long = |len: usize| format!("GET / HTTP/1.1\r\nx-long: {}", "v".repeat(len));
+    for len in [8192 - 25, 8192 - 24, 8192 - 23, 9000, 20_000] {
+        let steps = vec![Step::Deliver(100), Step::Deliver(8000), Step::Deliver(92), Step::PollForNothing];
+        check(&Case::new(long(len), vec![Plan::new()], steps.clone()));
+        check(&Case::new(format!("{}\r\n\r\n{GET}", long(len)), vec![Plan::new()], steps.clone()));
+        check(&Case::new(format!("{GET}{}\r\n\r\n{GET}", long(len)), vec![Plan::gated()], steps.clone()));
+        let mut limited = Case::new(format!("{}\r\n\r\n", long(len)), vec![Plan::new()], steps);
+        limited.settings.max_header_size = Some(8100);
+        check(&limited);
+    }
+}
+
+#[test]
+fn a_malformed_head_after_an_old_request_is_refused_in_its_version() {
+    let input = "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\nG@T / HTTP/1.1\r\n\r\n";
+    for plan in [Plan::new(), Plan::gated()] {
+        check_each_cut(&Case::new(input, vec![plan], vec![Step::Open(0)]));
+    }
+}
+
+#[test]
+fn an_old_connect_with_an_upgrade_is_answered_as_connect() {
+    for line in ["CONNECT / HTTP/1.0", "CONNECT host:443 HTTP/1.1"] {
+        let input = format!("{line}\r\nupgrade: websocket\r\n\r\nearly");
+        for mode in [Mode::Plain, Mode::Upgrades, Mode::WithoutShutdown] {
+            let mut case = Case::new(input.clone(), vec![Plan { take_upgrade: true, ..Plan::gated() }], vec![]);
+            case.mode = mode;
+            check_each_cut(&case);
+        }
+    }
+}
+
+#[test]
+fn a_client_that_leaves_behind_a_stray_byte_while_its_upgrade_waits_is_noticed() {
+    for stray in ["", "x", GET] {
+        for line in ["CONNECT host:443 HTTP/1.1\r\n\r\n", "GET / HTTP/1.1\r\nupgrade: websocket\r\n\r\n"] {
+            let steps = vec![Step::DeliverRest, Step::End(End::Eof), Step::Open(0)];
+            check(&Case::new(format!("{line}{stray}"), vec![Plan::gated()], steps));
+        }
+    }
+}
+
+#[test]
+fn a_shutdown_between_requests_closes_whatever_has_come_of_the_next() {
+    let long = format!("GET / HTTP/1.1\r\nx-long: {}", "v".repeat(9000));
+    for next in ["", "G", "GET / HTTP/1.1\r\n", &long] {
+        for pipeline_flush in [false, true] {
+            let mut case = Case::new(format!("{GET}{next}"), vec![Plan::new()], vec![]);
+            case.settings.pipeline_flush = pipeline_flush;
+            case.steps = vec![Step::DeliverRest, Step::GracefulShutdown];
+            check(&case);
+            case.steps = vec![Step::Deliver(GET.len()), Step::DeliverRest, Step::GracefulShutdown];
+            check(&case);
+        }
+    }
+}
+
+#[test]
+fn a_shutdown_before_the_first_request_waits_for_what_has_begun() {
+    for begun in ["", "G", "GET / HTTP/1.1\r\n", GET] {
+        for plan in [Plan::new(), Plan::gated()] {
+            let steps = vec![Step::Deliver(begun.len()), Step::GracefulShutdown, Step::DeliverRest];
+            check(&Case::new(GET.repeat(2), vec![plan], steps));
+        }
+    }
+}
+
+#[test]
+fn a_shutdown_does_not_drop_the_refusal_of_a_malformed_head() {
+    let input = format!("{GET}{GET}G@T / HTTP/1.1\r\n\r\n");
+    let mut case = Case::new(input, vec![Plan::new()], vec![Step::Trickle, Step::GracefulShutdown, Step::Allow(50)]);
+    for window in 70..130 {
+        case.wire.window = window;
+        check(&case);
+    }
+}
+
+#[test]
+fn the_end_of_a_body_is_flushed_before_the_connection_rests() {
+    for pipeline_flush in [false, true] {
+        let body = vec![BodyStep::Data(5), BodyStep::Wait(Wait::Gate)];
+        let plan = Plan { answer: answer(body), ..Plan::new() };
+        let mut case = Case::new(format!("{GET}GET / HT"), vec![plan], vec![]);
+        case.settings.pipeline_flush = pipeline_flush;
+        for window in 60..110 {
+            case.wire.window = window;
+            check_each_cut(&case);
+        }
+    }
+}
+
+fn answer(body: Vec<BodyStep>) -> Answer {
+    Answer::Response { status: 200, version: Version::HTTP_11, headers: Vec::new(), size: Size::Unknown, body }
+}
+
+#[test]
+fn a_request_with_both_lengths_is_the_last_wherever_it_stands() {
+    let both = [
+        "POST / HTTP/1.1\r\ncontent-length: 9\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\nContent-Length: 9\r\n\r\n0\r\n\r\n",
+    ];
+    for both in both {
+        for input in [format!("{both}{GET}"), format!("{GET}{both}{GET}")] {
+            check_each_cut(&Case::new(input, vec![Plan::gated()], vec![]));
+        }
+    }
+}

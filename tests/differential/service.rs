@@ -32,6 +32,8 @@ pub enum ReadBody {
     PollOnce,
     /// Read until this many bytes have come, and dropped.
     Some(usize),
+    /// The same, in the poll after that in which the last came.
+    SomeThenYield(usize),
     /// Read until this many bytes have come, and kept.
     SomeAndKeep(usize),
     /// Read to its end and dropped.
@@ -148,6 +150,30 @@ struct Unanswered {
 // ===== impl Plan =====
 
 impl Plan {
+    /// Reads the body and answers at once with an empty response.
+    pub fn new() -> Self {
+        Self {
+            read: ReadBody::All,
+            wait_before: Wait::No,
+            wait_after: Wait::No,
+            keep_parts: false,
+            take_upgrade: false,
+            keep_wakers: false,
+            answer: Answer::Response {
+                status: 200,
+                version: Version::HTTP_11,
+                headers: Vec::new(),
+                size: Size::Unknown,
+                body: Vec::new(),
+            },
+        }
+    }
+
+    /// The same when a gate has been opened.
+    pub fn gated() -> Self {
+        Self { wait_after: Wait::Gate, ..Self::new() }
+    }
+
     /// Whether the whole body is read before the response, which may fail, is written.
     pub fn reads_to_the_end(&self) -> bool {
         matches!(self.read, ReadBody::All | ReadBody::AllAndKeep)
@@ -314,6 +340,11 @@ async fn treat_body(shared: &Arc<Shared>, k: usize, plan: &Plan, mut body: Incom
             read(shared, actor, &mut body, bytes, keep_wakers).await;
             None
         }
+        ReadBody::SomeThenYield(bytes) => {
+            read(shared, actor, &mut body, bytes, keep_wakers).await;
+            shared.wait(Wait::Yield, (k, 0), keep_wakers).await;
+            None
+        }
         ReadBody::SomeAndKeep(bytes) => {
             read(shared, actor, &mut body, bytes, keep_wakers).await;
             Some(body)
@@ -444,7 +475,8 @@ async fn upgraded(shared: Arc<Shared>, k: usize, accepted: bool, upgrade: OnUpgr
 async fn echo(log: &Log, actor: Actor, mut upgraded: Upgraded) -> io::Result<()> {
     write_all(&mut upgraded, b"<").await?;
     loop {
-        let mut room = [0; 64];
+        // One byte at a time, so that it does not matter how much can be read at once.
+        let mut room = [0];
         let mut buf = ReadBuf::new(&mut room);
         poll_fn(|cx| Pin::new(&mut upgraded).poll_read(cx, buf.unfilled())).await?;
         if buf.filled().is_empty() {

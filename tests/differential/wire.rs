@@ -23,6 +23,9 @@ pub struct WireSettings {
     pub window: usize,
 }
 
+/// Room that a shutdown needs where writes are buffered, as TLS says goodbye.
+const GOODBYE_BYTES: usize = 20;
+
 /// What a read finds behind all bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
@@ -108,10 +111,10 @@ impl Wire {
         std::mem::take(&mut self.state().written)
     }
 
-    /// Whether a write would find no room, or a flush not end.
+    /// Whether a write, a flush or a shutdown may find no room.
     pub fn is_full(&self) -> bool {
         let state = self.state();
-        state.window == 0 || !state.buffered.is_empty()
+        state.window < GOODBYE_BYTES || !state.buffered.is_empty()
     }
 }
 
@@ -214,7 +217,14 @@ impl Write for WireIo {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = self.wire.state().poll_flush(cx);
+        let mut state = self.wire.state();
+        let flushed = state.poll_flush(cx);
+        let goodbye = if self.wire.settings.buffer_max > 0 { GOODBYE_BYTES } else { 0 };
+        if flushed.is_ready() && state.window < goodbye {
+            state.writer = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        drop(state);
         if flushed.is_ready() {
             self.log.note(Actor::Io, "shut down");
         }

@@ -76,7 +76,7 @@ where
         let mut replay = Replay { leftover: leftover.into_vec(), seen, ..Replay::default() };
         let mut hyper = None;
         let mut shutdown = false;
-        let head = parked.as_ref().map(|parked| if notes.last { parked.head.last() } else { parked.head });
+        let head = parked.as_ref().map(|parked| parked.head);
         let reply = match (wake, parked) {
             (Wake::Answer(output), _) => Reply::Ready(output),
             (Wake::End(end), Some(_)) => {

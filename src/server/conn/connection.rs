@@ -144,7 +144,6 @@ where
     /// Puts hyper away. Ready when it is needed again at once; pending when every waker is in place.
     fn go_dormant(&mut self, rest: Rest, cx: &mut Context<'_>) -> Poll<()> {
         let State::Active(active) = std::mem::replace(&mut self.state, State::Gone) else { return Poll::Ready(()) };
-        let read_blocked = active.read_blocked();
         let Some((dormant, end)) = active.into_dormant() else { return Poll::Ready(()) };
         debug_assert_eq!(rest == Rest::Parked, dormant.parked.is_some());
         let begun = !dormant.leftover.is_empty();
@@ -160,14 +159,9 @@ where
                 self.deadline.clear();
                 self.wait = Wait::Idle;
                 self.brisk = false;
-                if read_blocked {
-                    // hyper's last poll has left the task's waker with the IO, and with the service's future.
-                    return Poll::Pending;
-                }
-                let State::Dormant(dormant) = &mut self.state else { return Poll::Ready(()) };
-                let wake = ready!(dormant.poll_client(cx, &self.settings));
-                self.resume(wake);
-                Poll::Ready(())
+                // The last poll has left the task's waker with the IO, read by hyper or ahead of it, and with the
+                // service's future.
+                Poll::Pending
             }
             Rest::Idle => {
                 self.begin_wait(begun);

@@ -78,12 +78,6 @@ impl Head {
     pub(crate) fn keeps_alive(self) -> bool {
         self.0 & KEEP_ALIVE != 0
     }
-
-    /// The same request, after which the connection is closed.
-    #[inline]
-    pub(crate) fn last(self) -> Self {
-        Self(self.0 & !KEEP_ALIVE)
-    }
 }
 
 /// Whether a header that lists tokens has `token`, in any of its lines and in any case, as hyper 1.12 looks for it.

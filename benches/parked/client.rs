@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::ops::Range;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -44,8 +45,11 @@ const PAUSE: Duration = Duration::from_micros(200);
 /// How many connections are made before it is looked whether the server keeps up: fewer than an accept queue takes,
 /// which may be 128. What overflows it is tried again a second later.
 const CONNECT_BATCH: usize = 100;
-/// Connections from one address: fewer than the ports that it has by default.
-const CONNECTIONS_PER_ADDRESS: usize = 8000;
+/// The ports that connections come from: below those that the system gives away. Asked for any free one, it searches,
+/// and with so many the search takes longer than all the rest.
+const PORTS: Range<u16> = 10_000..30_000;
+/// The last byte of the addresses that they come from: as many as other runs beside this one may need.
+const HOSTS: Range<u8> = 2..10;
 
 /// The connections.
 pub(crate) struct Clients {
@@ -53,6 +57,8 @@ pub(crate) struct Clients {
     poll: Poll,
     events: Events,
     connections: Vec<Connection>,
+    // How many addresses to connect from have been tried.
+    addresses: usize,
     // Outside of the others, and blocking.
     control: Control,
 }
@@ -89,6 +95,7 @@ impl Clients {
             poll: Poll::new()?,
             events: Events::with_capacity(1024),
             connections: Vec::new(),
+            addresses: 0,
             control: Control(control),
         })
     }
@@ -122,9 +129,7 @@ impl Clients {
 
     fn connect_one(&mut self) -> io::Result<()> {
         let index = self.len();
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-        let host = u8::try_from(2 + index / CONNECTIONS_PER_ADDRESS).map_err(io::Error::other)?;
-        socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 0, 0, host), 0)).into())?;
+        let socket = self.bind()?;
         socket.connect(&self.addr.into())?;
         socket.set_tcp_nodelay(true)?;
         // Closed with a reset, so that no port is held back for the next server.
@@ -134,6 +139,22 @@ impl Clients {
         self.poll.registry().register(&mut stream, Token(index), Interest::READABLE)?;
         self.connections.push(Connection { stream, partial: Vec::new() });
         Ok(())
+    }
+
+    /// A socket with an address of its own, of one after another of the loopback network.
+    fn bind(&mut self) -> io::Result<Socket> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        for host in HOSTS.skip(self.addresses / PORTS.len()) {
+            for port in PORTS.skip(self.addresses % PORTS.len()) {
+                self.addresses += 1;
+                match socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 0, 0, host), port)).into()) {
+                    // Somebody else's.
+                    Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+                    bound => return bound.map(|()| socket),
+                }
+            }
+        }
+        Err(io::ErrorKind::AddrInUse.into())
     }
 
     fn send(&mut self, index: usize, request: &[u8]) -> io::Result<()> {

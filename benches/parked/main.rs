@@ -23,6 +23,7 @@ mod scenario;
 mod server;
 
 use std::error::Error;
+use std::path::Path;
 use std::time::Instant;
 
 use report::Report;
@@ -40,7 +41,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let plan = Plan::from_args(args)?;
     let report = plan.run()?;
     println!("{}", report.table());
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("target/parked.json");
+    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
     let json = json!({
         "connections": plan.scale.steps,
         "cycles": plan.scale.cycles,
@@ -48,6 +49,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         "quick": plan.quick,
         "figures": report.json(),
     });
+    // Missing when everything is built elsewhere.
+    std::fs::create_dir_all(&target)?;
+    let path = target.join("parked.json");
     std::fs::write(&path, serde_json::to_string_pretty(&json)?)?;
     println!("written to {}", path.display());
     Ok(())

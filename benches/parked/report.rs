@@ -75,6 +75,11 @@ impl Figure {
         }
     }
 
+    /// Whether it already sets two states of one server against each other: no ratio of ratios is told.
+    fn is_relative(self) -> bool {
+        matches!(self, Self::ParkedSlopes | Self::ArmedSlopes | Self::IdleToParked | Self::PostToArmed | Self::Growth)
+    }
+
     fn wanted(self, kind: Kind) -> Wanted {
         use Wanted::{AtMost, Between, Nothing, RatioAtLeast, RatioAtMost};
         match (kind, self) {
@@ -157,6 +162,9 @@ impl Report {
 
     /// The median of the rounds' ratios to plain hyper: what disturbs one round disturbs both.
     fn ratio(&self, figure: Figure, kind: Kind) -> Option<f64> {
+        if kind == Kind::Hyper || figure.is_relative() {
+            return None;
+        }
         let ours = self.values_of(figure, kind);
         let ratios: Vec<_> =
             ours.iter().zip(self.values_of(figure, Kind::Hyper)).map(|(ours, hyper)| ours / hyper).collect();
@@ -169,7 +177,7 @@ impl Report {
         for (figure, kinds) in &self.values {
             for (kind, values) in kinds {
                 let value = median(values.clone());
-                let ratio = self.ratio(*figure, *kind).filter(|_| *kind != Kind::Hyper);
+                let ratio = self.ratio(*figure, *kind);
                 let wanted = figure.wanted(*kind);
                 let verdict = match wanted.is_met(value, ratio) {
                     None => String::new(),

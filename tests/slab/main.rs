@@ -8,6 +8,7 @@
 mod support;
 
 mod limits;
+mod panics;
 mod pipelines;
 mod returns;
 mod slow;

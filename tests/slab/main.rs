@@ -10,6 +10,7 @@ mod support;
 mod limits;
 mod panics;
 mod pipelines;
+mod races;
 mod returns;
 mod slow;
 mod wakes;

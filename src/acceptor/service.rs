@@ -37,6 +37,16 @@ pin_project! {
         #[pin]
         future: Option<F>,
     }
+
+    impl<F> PinnedDrop for Guarded<F> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut future = this.project().future;
+            // Whoever drops it has a response to write, or others to look after.
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| future.set(None))) {
+                log_panic(&*panic, "a service's future panicked when it was dropped");
+            }
+        }
+    }
 }
 
 // ===== impl Served =====
@@ -76,15 +86,18 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let Some(future) = this.future.as_mut().as_pin_mut() else {
-            return Poll::Ready(Ok(own(internal_server_error())));
-        };
-        match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
-            Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(result)) => {
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            let polled = this.future.as_mut().as_pin_mut().map(|future| future.poll(cx));
+            if polled.as_ref().is_some_and(Poll::is_ready) {
                 this.future.set(None);
-                Poll::Ready(result.map(|response| response.map(|body| Reply::Service { body })))
             }
+            polled
+        }));
+        match polled {
+            Ok(Some(polled)) => {
+                polled.map(|result| result.map(|response| response.map(|body| Reply::Service { body })))
+            }
+            Ok(None) => Poll::Ready(Ok(own(internal_server_error()))),
             Err(panic) => {
                 log_panic(&*panic, "a service panicked, its client gets 500");
                 // Its drop may panic too, of which nothing is left to tell the client.

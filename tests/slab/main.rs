@@ -8,7 +8,9 @@
 mod support;
 
 mod limits;
+mod panics;
 mod pipelines;
+mod races;
 mod returns;
 mod slow;
 mod wakes;

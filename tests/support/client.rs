@@ -92,6 +92,15 @@ impl Client {
         rest
     }
 
+    /// What comes until the server closes, or resets the connection.
+    pub fn try_read_to_end(&mut self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        if let Err(error) = self.stream.read_to_end(&mut rest) {
+            assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+        }
+        rest
+    }
+
     /// So many bytes, whatever they mean.
     pub fn read_exact(&mut self, len: usize) -> Vec<u8> {
         let mut bytes = vec![0; len];

@@ -117,6 +117,23 @@ async fn a_client_that_ends_before_or_within_the_preface_ends_the_same() {
 }
 
 #[tokio::test]
+async fn an_end_of_file_that_comes_with_the_last_bytes_ends_the_same() {
+    for setup in setups() {
+        for head in HTTP1 {
+            for cut in 0..=head.len() {
+                let mut shown = Vec::new();
+                for side in sides() {
+                    let mut pair = Pair::new(side, setup, service_fn(echo));
+                    pair.send(&head.as_bytes()[..cut]).await;
+                    shown.push(pair.send_last(&head.as_bytes()[cut..]).await);
+                }
+                assert_eq!(shown[1], shown[0], "ours and hyper-util's, {setup:?}, {head:?}, {cut}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn only_http2_answers_http1_as_hyper_does() {
     for head in HTTP1 {
         for owned in [false, true] {

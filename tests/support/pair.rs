@@ -158,6 +158,14 @@ impl Pair {
         self.settle().await
     }
 
+    /// The client sends its last, and the end of file arrives with it.
+    pub async fn send_last(&mut self, bytes: &[u8]) -> Seen {
+        if let Some(client) = &mut self.client {
+            let _server_has_gone = client.write_all(bytes).await;
+        }
+        self.finish().await
+    }
+
     /// The client sends no more.
     pub async fn finish(&mut self) -> Seen {
         if let Some(client) = &mut self.client {

@@ -197,13 +197,14 @@ where
     }
 
     fn finish<'a, H: Http1<I, S>>(self, next: Next) -> Result<State<'a, I, S, E, H>, BoxError> {
-        let Self { io, service, builder, preface, .. } = self;
+        let Self { io, service, builder, .. } = self;
         match next {
             Next::Serve(Version::H1, read) => {
                 Ok(State::Http1(H::new(builder.http1.serve_connection_with_leftover(io, service, &read))))
             }
-            // hyper's HTTP/1 meets the deadline: there is no other way to its error.
-            Next::TimedOut => Ok(State::Http1(H::new(builder.http1.time_out(io, service, preface.read())))),
+            // hyper's HTTP/1 meets the deadline: there is no other way to its error. What has come of a preface it would
+            // refuse before it looks at the time.
+            Next::TimedOut => Ok(State::Http1(H::new(builder.http1.time_out(io, service)))),
             #[cfg(feature = "http2")]
             Next::Serve(Version::H2, leftover) => {
                 let replay = Replay { leftover, ..Replay::default() };

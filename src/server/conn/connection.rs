@@ -58,9 +58,8 @@ where
     }
 
     /// A connection that has kept us waiting for too long: hyper is left to say so.
-    pub(crate) fn timed_out(settings: Arc<Settings>, io: I, service: S, leftover: &[u8]) -> Self {
-        let mut dormant = Dormant::new(io, service);
-        dormant.leftover = Box::from(leftover);
+    pub(crate) fn timed_out(settings: Arc<Settings>, io: I, service: S) -> Self {
+        let dormant = Dormant::new(io, service);
         let state = State::Active(Box::new(Active::resume(dormant, Wake::Deadline, &settings)));
         Self { settings, state, deadline: Deadline::default(), wait: Wait::FirstByte, brisk: false, shutdown: false }
     }

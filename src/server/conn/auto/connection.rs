@@ -84,6 +84,7 @@ enum Cow<'a, T> {
 trait Http1<I, S: HttpService<Incoming>>: Future<Output = hyper::Result<()>> + Unpin {
     fn new(connection: http1::Connection<I, S>) -> Self;
     fn graceful_shutdown(&mut self);
+    fn is_dormant(&self) -> bool;
 }
 
 // ===== impl State =====
@@ -127,13 +128,23 @@ where
 
     fn graceful_shutdown(&mut self) {
         match self {
-            // hyper ends an HTTP/2 connection that has not begun without an error, hyper-util this one with one.
+            // hyper 1.12 awaits the rest of the preface, for ever if need be: a silent client would hold up a shutdown.
             Self::Reading(reading) if reading.only.is_some() => *self = Self::Done,
             Self::Reading(reading) => reading.cancelled = true,
             Self::Http1(connection) => connection.graceful_shutdown(),
             #[cfg(feature = "http2")]
             Self::Http2(connection) => connection.as_mut().graceful_shutdown(),
             Self::Done => {}
+        }
+    }
+
+    fn is_dormant(&self) -> bool {
+        match self {
+            Self::Reading(_) => true,
+            Self::Http1(connection) => connection.is_dormant(),
+            #[cfg(feature = "http2")]
+            Self::Http2(_) => false,
+            Self::Done => false,
         }
     }
 
@@ -186,13 +197,14 @@ where
     }
 
     fn finish<'a, H: Http1<I, S>>(self, next: Next) -> Result<State<'a, I, S, E, H>, BoxError> {
-        let Self { io, service, builder, preface, .. } = self;
+        let Self { io, service, builder, .. } = self;
         match next {
             Next::Serve(Version::H1, read) => {
                 Ok(State::Http1(H::new(builder.http1.serve_connection_with_leftover(io, service, &read))))
             }
-            // hyper's HTTP/1 meets the deadline: there is no other way to its error.
-            Next::TimedOut => Ok(State::Http1(H::new(builder.http1.time_out(io, service, preface.read())))),
+            // hyper's HTTP/1 meets the deadline: there is no other way to its error. What has come of a preface it would
+            // refuse before it looks at the time.
+            Next::TimedOut => Ok(State::Http1(H::new(builder.http1.time_out(io, service)))),
             #[cfg(feature = "http2")]
             Next::Serve(Version::H2, leftover) => {
                 let replay = Replay { leftover, ..Replay::default() };
@@ -233,6 +245,10 @@ where
     fn graceful_shutdown(&mut self) {
         Pin::new(self).graceful_shutdown();
     }
+
+    fn is_dormant(&self) -> bool {
+        Self::is_dormant(self)
+    }
 }
 
 impl<I, B, S> Http1<I, S> for http1::UpgradeableConnection<I, S>
@@ -249,6 +265,10 @@ where
 
     fn graceful_shutdown(&mut self) {
         Pin::new(self).graceful_shutdown();
+    }
+
+    fn is_dormant(&self) -> bool {
+        Self::is_dormant(self)
     }
 }
 
@@ -267,6 +287,12 @@ macro_rules! connection {
         {
             pub(super) fn new(builder: &'a Builder<E>, io: I, service: S, only: Option<Version>) -> Self {
                 Self { state: State::new(builder, io, service, only) }
+            }
+
+            /// Whether the connection holds no hyper now. For tests.
+            #[doc(hidden)]
+            pub fn is_dormant(&self) -> bool {
+                self.state.is_dormant()
             }
 
             /// Starts a graceful shutdown: what is in hand is finished, and an idle connection closed.

@@ -46,9 +46,4 @@ impl Preface {
             }
         }
     }
-
-    /// The bytes that have been read so far.
-    pub(super) fn read(&self) -> &'static [u8] {
-        &H2_PREFACE[..usize::from(self.matched)]
-    }
 }

@@ -237,7 +237,7 @@ impl Builder {
     }
 
     /// A connection that has waited for too long already.
-    pub(crate) fn time_out<I, S>(&self, io: I, service: S, leftover: &[u8]) -> Connection<I, S>
+    pub(crate) fn time_out<I, S>(&self, io: I, service: S) -> Connection<I, S>
     where
         S: HttpService<Incoming>,
         S::Error: Into<BoxError>,
@@ -245,7 +245,7 @@ impl Builder {
         <S::ResBody as Body>::Error: Into<BoxError>,
         I: Read + Write + Unpin,
     {
-        Connection { core: Core::timed_out(self.settings.clone(), io, service, leftover) }
+        Connection { core: Core::timed_out(self.settings.clone(), io, service) }
     }
 
     /// A builder with settings that are shared already.

@@ -2,6 +2,7 @@
 #![allow(dead_code, unused_imports, unreachable_pub, reason = "each test file uses its own part")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a helper fails its test, and prints to its parent")]
 
+mod by_hand;
 #[cfg(all(unix, feature = "acceptor"))]
 mod child;
 mod client;
@@ -13,6 +14,7 @@ mod waiters;
 #[cfg(all(target_os = "linux", feature = "acceptor"))]
 mod watched;
 
+pub use by_hand::{Desk, Peer, Task};
 #[cfg(all(unix, feature = "acceptor"))]
 pub use child::{ServerProcess, is_server, run_until_interrupted};
 pub use client::{Client, Head};

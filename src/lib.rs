@@ -32,9 +32,17 @@ pub mod inbox;
 #[cfg(feature = "offload")]
 #[cfg_attr(docsrs, doc(cfg(feature = "offload")))]
 pub mod offload;
+#[cfg(feature = "queue")]
+#[cfg_attr(docsrs, doc(cfg(feature = "queue")))]
+pub mod queue;
 mod timer;
+#[cfg(feature = "topic")]
+#[cfg_attr(docsrs, doc(cfg(feature = "topic")))]
+pub mod topic;
 #[cfg(any(feature = "inbox", feature = "offload", feature = "zeromq"))]
 mod unavailable;
+#[cfg(any(feature = "queue", feature = "topic"))]
+mod waiting;
 #[cfg(feature = "context")]
 #[cfg_attr(docsrs, doc(cfg(feature = "context")))]
 pub mod watchdog;
@@ -49,6 +57,10 @@ pub use crate::context::Context;
 pub use crate::deferred::{Deferred, Outcome, Responder, deferred};
 #[cfg(feature = "offload")]
 pub use crate::offload::offload;
+#[cfg(feature = "queue")]
+pub use crate::queue::Queue;
+#[cfg(feature = "topic")]
+pub use crate::topic::{Topic, Topics};
 
 /// An error of any kind, as hyper and tower box it.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -10,7 +10,7 @@ use hyper::service::{Service as _, service_fn};
 use hyper_deferred::context::{Context, WithContext};
 use hyper_deferred::offload;
 
-#[path = "support/logs.rs"]
+#[path = "support/log_lines.rs"]
 mod logs;
 
 type Body = Empty<Bytes>;

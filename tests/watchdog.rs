@@ -13,7 +13,7 @@ use hyper::service::{Service as _, service_fn};
 use hyper_deferred::context::WithContext;
 use hyper_deferred::watchdog::Watchdog;
 
-#[path = "support/logs.rs"]
+#[path = "support/log_lines.rs"]
 mod logs;
 
 type Body = Empty<Bytes>;
@@ -32,7 +32,9 @@ fn lines_of(name: &str) -> Receiver<String> {
         tracing::subscriber::set_global_default(subscriber).unwrap();
         std::thread::spawn(move || {
             for line in logged {
-                for (name, listener) in &*LISTENERS.wait().lock().unwrap() {
+                // Nothing is logged on behalf of a test before it has put itself in here.
+                let listeners = LISTENERS.get().expect("there is one").lock().unwrap();
+                for (name, listener) in &*listeners {
                     if line.contains(&format!("name=\"{name}\"")) {
                         let _test_has_ended = listener.send(line.clone());
                     }

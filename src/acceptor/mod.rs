@@ -1,56 +1,157 @@
 //! The accept loop: listens, owns the connections, shuts them down.
+//!
+//! | file | concept |
+//! |---|---|
+//! | `mod.rs` | [`Acceptor`]: what a user sets and calls |
+//! | `listener.rs` | accepting, and what to do when that fails |
+//! | `shutdown.rs` | the signal to end, and the count of who has not |
+//! | `connection.rs` | one connection |
+//! | `progress.rs` | how far it is: idle, or in the middle of a request |
+//! | `park.rs`, `reply.rs` | one request: the service's future or the shutdown, whichever is first, and its body |
 
+mod connection;
+mod listener;
+mod park;
+mod progress;
+mod reply;
 mod shutdown;
 
 pub use shutdown::ShutdownHandle;
 
-use std::future::Future;
+use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
 use hyper::service::Service;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::task::LocalSet;
 
 use crate::BoxError;
+use listener::Listener;
+use shutdown::Drain;
+
+/// How long a shutdown waits for what is active unless [set](Acceptor::shutdown_timeout): long enough for a slow
+/// response, and well within the 30 seconds that Kubernetes leaves and the 90 of systemd before they kill a process.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Makes what a parked request is answered at shutdown.
+type ShutdownResponse = Arc<dyn Fn() -> Response<Bytes> + Send + Sync>;
 
 /// Listens on a socket and serves each connection on the thread that it runs on.
-#[derive(Debug)]
+///
+/// The service is an ordinary hyper [`Service`]; neither it, its futures nor its bodies need be `Send`. A tower service
+/// or an axum `Router` becomes one through `hyper_util::service::TowerToHyperService`. Each request carries the
+/// client's address as an extension, [`PeerAddr`].
+///
+/// ```no_run
+/// use std::{cell::RefCell, convert::Infallible, rc::Rc};
+/// use bytes::Bytes;
+/// use http::{Request, Response};
+/// use http_body_util::Full;
+/// use hyper::{body::Incoming, service::service_fn};
+/// use hyper_deferred::{Acceptor, deferred};
+///
+/// # fn main() -> std::io::Result<()> {
+/// Acceptor::bind("127.0.0.1:8080")?.run(|| {
+///     let waiting = Rc::new(RefCell::new(Vec::new()));
+///     service_fn(move |_request: Request<Incoming>| {
+///         // Each request parks; every tenth answers them all.
+///         let (responder, deferred) = deferred::<Full<Bytes>>();
+///         waiting.borrow_mut().push(responder);
+///         if waiting.borrow().len() == 10 {
+///             for responder in waiting.take() {
+///                 let _client_gone = responder.send(Response::new("ten are here".into()));
+///             }
+///         }
+///         deferred
+///     })
+/// })
+/// # }
+/// ```
+///
+/// # Compared with a loop around hyper's `serve_connection`
+///
+/// - Failing to accept never ends it. The error of one connection is skipped; when the process has run out of
+///   descriptors or memory, that is logged once for each burst and accepting pauses, for a second at most, while the
+///   connections that are there are served on.
+/// - A shutdown answers the requests that wait instead of cutting them off, and waits for what is active.
+/// - Nagle's algorithm is off, so that a small response leaves at once.
+/// - An error or a panic in a service ends its connection and nothing else.
+///
+/// # Shutdown
+///
+/// After [`ShutdownHandle::shutdown`] the listener is closed first, and then
+///
+/// | a connection that | is |
+/// |---|---|
+/// | is idle: silent so far, or kept alive | closed at once |
+/// | has a parked request: the service's future is pending | answered `503` with `Retry-After: 1`, or the [application's own](Self::shutdown_response) |
+/// | has sent a part of a request's head | awaited, and the request is served |
+/// | streams its response's body | awaited |
+///
+/// Responses then say `connection: close`. What is not done after the [timeout](Self::shutdown_timeout) is closed.
+/// A future that waits for the rest of a request's body is pending too. A parked future is dropped, and a
+/// [`Deferred`](crate::Deferred) in it ends with [`Outcome::ShutDown`](crate::Outcome::ShutDown).
+///
+/// A connection that was upgraded (`101`, or `CONNECT`) belongs to whom it was handed over; it is neither awaited nor
+/// closed.
+///
+/// # What happens on drop
+///
+/// The listener is closed. For the future of [`serve`](Self::serve), see there.
 #[must_use = "an acceptor accepts nothing until it is served"]
 pub struct Acceptor {
     listener: TcpListener,
     shutdown: ShutdownHandle,
+    shutdown_timeout: Duration,
+    shutdown_response: ShutdownResponse,
 }
 
 /// The address of the client, found in the extensions of each request.
+///
+/// ```
+/// # use hyper_deferred::PeerAddr;
+/// fn is_local<B>(request: &http::Request<B>) -> bool {
+///     request.extensions().get::<PeerAddr>().is_some_and(|peer| peer.0.ip().is_loopback())
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PeerAddr(pub SocketAddr);
 
+// ===== impl Acceptor =====
+
 impl Acceptor {
-    /// Listens on the first of `addr` that can be bound. Port 0 asks for any free port.
+    /// Listens on the first of `addr` that can be bound. Port 0 asks for any free port,
+    /// [`local_addr`](Self::local_addr) tells which.
+    ///
+    /// On Unix an address is free as soon as its last server has closed it (`SO_REUSEADDR`).
     ///
     /// # Errors
     ///
-    /// Those of resolving and binding the address.
+    /// Those of resolving the name, and of binding its last address.
     pub fn bind(addr: impl ToSocketAddrs) -> io::Result<Self> {
-        Self::from_std(TcpListener::bind(addr)?)
+        Self::from_std(listener::bind(addr)?)
     }
 
-    /// Takes a listener made elsewhere.
+    /// Takes a listener made elsewhere: with options of its own, or passed on by a service manager.
     ///
     /// # Errors
     ///
     /// When the socket cannot be made non-blocking.
     pub fn from_std(listener: TcpListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
-        Ok(Self { listener, shutdown: ShutdownHandle::new() })
+        Ok(Self {
+            listener,
+            shutdown: ShutdownHandle::new(),
+            shutdown_timeout: SHUTDOWN_TIMEOUT,
+            shutdown_response: Arc::new(park::service_unavailable),
+        })
     }
 
     /// The address that it listens on.
@@ -67,21 +168,44 @@ impl Acceptor {
         self.shutdown.clone()
     }
 
-    /// How long a shutdown waits for what is active before it closes the rest. Ten seconds unless set.
-    pub fn shutdown_timeout(self, _after: Duration) -> Self {
+    /// How long a shutdown waits for what is active before it closes the rest. Ten seconds unless set. Zero closes what
+    /// cannot be finished without waiting; parked requests are answered all the same.
+    pub fn shutdown_timeout(mut self, after: Duration) -> Self {
+        self.shutdown_timeout = after;
         self
     }
 
-    /// What parked requests are answered at shutdown, instead of `503` with `Retry-After`.
-    pub fn shutdown_response(self, _make: impl Fn() -> Response<Bytes> + Send + Sync + 'static) -> Self {
+    /// What parked requests are answered at shutdown, instead of `503` with `Retry-After: 1`.
+    ///
+    /// `connection: close` is added. `make` is called once for each parked request, on the thread that serves it.
+    pub fn shutdown_response(mut self, make: impl Fn() -> Response<Bytes> + Send + Sync + 'static) -> Self {
+        self.shutdown_response = Arc::new(make);
         self
     }
 
-    /// Accepts and serves until the [shutdown handle](Self::shutdown_handle) says stop. Runs inside a [`LocalSet`].
+    /// Accepts and serves until the [shutdown handle](Self::shutdown_handle) says stop, inside a [`LocalSet`] that is
+    /// already there. Returns when every connection has ended.
+    ///
+    /// Each connection is a task of its own on the `LocalSet`, so that this future may be awaited, or spawned with
+    /// [`spawn_local`](tokio::task::spawn_local) beside others.
     ///
     /// # Errors
     ///
-    /// When the listener cannot be registered with the runtime. Errors of connections never end it.
+    /// When the listener cannot be registered with the runtime. Errors of connections never end it; they are logged at
+    /// the level `debug`.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a [`LocalSet`], or when the runtime's IO or timer is not enabled.
+    ///
+    /// # What happens on drop
+    ///
+    /// The listener is closed and the connections end as in a shutdown whose timeout is zero, the next time that the
+    /// `LocalSet` runs: parked requests are answered, all else is closed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Not cancel safe: it cannot be resumed, see above.
     pub async fn serve<S, B>(self, service: S) -> io::Result<()>
     where
         S: Service<Request<Incoming>, Response = Response<B>> + 'static,
@@ -89,28 +213,40 @@ impl Acceptor {
         B: Body + 'static,
         B::Error: Into<BoxError>,
     {
+        // Without a `LocalSet` this panics now and not at the first connection.
+        tokio::task::spawn_local(std::future::ready(()));
+        let mut listener = Listener::new(tokio::net::TcpListener::from_std(self.listener)?);
         let service = Rc::new(service);
-        let listener = tokio::net::TcpListener::from_std(self.listener)?;
-        let mut stop = self.shutdown.subscribe();
+        let drain = Drain::new();
+        let mut stop = std::pin::pin!(self.shutdown.requested());
         loop {
-            let (stream, _peer) = tokio::select! {
-                _ = stop.wait_for(|stop| *stop) => return Ok(()),
-                accepted = listener.accept() => accepted?,
+            let (stream, peer) = tokio::select! {
+                biased;
+                () = stop.as_mut() => break,
+                accepted = listener.accept() => accepted,
             };
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .serve_connection(TokioIo::new(stream), service.clone())
-                .with_upgrades();
-            tokio::task::spawn_local(connection);
+            let (service, respond) = (service.clone(), self.shutdown_response.clone());
+            tokio::task::spawn_local(connection::serve(stream, peer, service, respond, drain.stop()));
         }
+        // Closed before anything else, so that new clients are refused and go elsewhere.
+        drop(listener);
+        drain.finish(self.shutdown_timeout).await;
+        Ok(())
     }
 
     /// Owns a current-thread runtime with a [`LocalSet`] and [serves](Self::serve) in it what `make_service` makes
-    /// there. Returns when shut down.
+    /// there. Blocks the thread, and returns when shut down.
+    ///
+    /// `make_service` runs inside the runtime: it may [spawn](tokio::task::spawn_local) tasks of its own, such as one
+    /// that waits for a signal. They are dropped when this returns.
     ///
     /// # Errors
     ///
     /// When the runtime cannot be built, and those of [`serve`](Self::serve).
+    ///
+    /// # Panics
+    ///
+    /// When called from within a runtime, and when `make_service` panics.
     pub fn run<F, S, B>(self, make_service: F) -> io::Result<()>
     where
         F: FnOnce() -> S,
@@ -120,11 +256,15 @@ impl Acceptor {
         B::Error: Into<BoxError>,
     {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let serve = async { self.serve(make_service()).await };
-        run_until(&runtime, serve)
+        LocalSet::new().block_on(&runtime, async { self.serve(make_service()).await })
     }
 }
 
-fn run_until<F: Future>(runtime: &tokio::runtime::Runtime, future: F) -> F::Output {
-    LocalSet::new().block_on(runtime, future)
+impl fmt::Debug for Acceptor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Acceptor")
+            .field("listener", &self.listener)
+            .field("shutdown_timeout", &self.shutdown_timeout)
+            .finish_non_exhaustive()
+    }
 }

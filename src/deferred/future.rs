@@ -15,6 +15,7 @@ use super::outcome::drop_cause;
 use crate::timer::Alarm;
 
 type Reply<B> = Box<dyn FnOnce() -> Response<B> + Send>;
+type CompletionHook = Box<dyn FnOnce(Outcome) + Send>;
 
 /// A response that comes later: what a service returns for a request that it parks.
 ///
@@ -51,11 +52,13 @@ type Reply<B> = Box<dyn FnOnce() -> Response<B> + Send>;
 /// # What happens on drop
 ///
 /// The request has ended without an answer: [`Responder::closed`](super::Responder::closed) resolves, and an
-/// [`on_complete`](Self::on_complete) hook is told [`Outcome::ClientGone`] (or [`Outcome::ShutDown`]).
+/// [`on_complete`](Self::on_complete) hook is told [`Outcome::ClientGone`] (or [`Outcome::ShutDown`]). A response that
+/// was accepted and not yet taken goes to [`on_undelivered`](Self::on_undelivered).
 ///
 /// # Panics
 ///
-/// Polling one that has a [timeout](Self::timeout) needs a tokio runtime with its timer enabled.
+/// When polled after it was ready. Polling one that has a [timeout](Self::timeout) needs a tokio runtime with its timer
+/// enabled.
 #[must_use = "futures do nothing unless polled"]
 pub struct Deferred<B> {
     reply: oneshot::Receiver<Box<Response<B>>>,
@@ -73,7 +76,14 @@ struct Timeout<B> {
 struct Hooks<B> {
     or_else: Option<Reply<B>>,
     on_undelivered: Option<Box<dyn FnOnce(Response<B>) + Send>>,
-    on_complete: Vec<Box<dyn FnOnce(Outcome) + Send>>,
+    on_complete: Vec<CompletionHook>,
+}
+
+/// Runs the hooks of a request that has ended when it is dropped: after a reply has been made or a response handed
+/// over, also when that panics.
+struct Completion {
+    outcome: Outcome,
+    hooks: std::vec::IntoIter<CompletionHook>,
 }
 
 // ===== impl Deferred =====
@@ -102,8 +112,9 @@ impl<B> Deferred<B> {
 
     /// Calls `hook` once, with the reason, when this request has ended. Several hooks run in the order they were added.
     ///
-    /// It runs inside the future's last poll or its drop, on the thread that does that: it must be quick and must not
-    /// panic.
+    /// It runs inside the future's last poll or its drop, on the thread that does that, after the reply of
+    /// [`timeout`](Self::timeout) or [`or_else`](Self::or_else) has been made: it must be quick. It should not panic:
+    /// that goes on to whoever polls or drops the future, after the other hooks have run.
     pub fn on_complete(mut self, hook: impl FnOnce(Outcome) + Send + 'static) -> Self {
         self.hooks().on_complete.push(Box::new(hook));
         self
@@ -112,7 +123,8 @@ impl<B> Deferred<B> {
     /// Calls `hook` with a response that [`send`](super::Responder::send) had accepted and that was never taken,
     /// because the client left at that very moment. Without it such a response is dropped.
     ///
-    /// It runs inside the future's drop: it must be quick and must not panic. A second call replaces the first.
+    /// It runs inside the future's drop, before the hooks of [`on_complete`](Self::on_complete), which are told why: it
+    /// must be quick and should not panic. A second call replaces the first.
     pub fn on_undelivered(mut self, hook: impl FnOnce(Response<B>) + Send + 'static) -> Self {
         self.hooks().on_undelivered = Some(Box::new(hook));
         self
@@ -123,15 +135,12 @@ impl<B> Deferred<B> {
             .get_or_insert_with(|| Box::new(Hooks { or_else: None, on_undelivered: None, on_complete: Vec::new() }))
     }
 
-    /// The one place where a request ends: nothing runs twice.
-    fn end(&mut self, outcome: Outcome) {
+    /// The one place where a request ends. The hooks run when what it returns is dropped.
+    fn end(&mut self, outcome: Outcome) -> Completion {
         self.ended = true;
         self.timeout = None;
-        if let Some(hooks) = self.hooks.take() {
-            for hook in hooks.on_complete {
-                hook(outcome);
-            }
-        }
+        let hooks = self.hooks.take().map(|hooks| hooks.on_complete).unwrap_or_default();
+        Completion { outcome, hooks: hooks.into_iter() }
     }
 
     /// Answers with the timeout's reply, unless an answer came first.
@@ -142,9 +151,8 @@ impl<B> Deferred<B> {
             self.end(Outcome::Answered);
             return *response;
         }
-        let response = (timeout.reply)();
-        self.end(Outcome::TimedOut);
-        response
+        let _completion = self.end(Outcome::TimedOut);
+        (timeout.reply)()
     }
 
     fn abandoned(&mut self) -> Response<B>
@@ -152,16 +160,13 @@ impl<B> Deferred<B> {
         B: Default,
     {
         let or_else = self.hooks.as_mut().and_then(|hooks| hooks.or_else.take());
-        let response = match or_else {
-            Some(reply) => reply(),
-            None => {
-                tracing::warn!("a responder was dropped without an answer, its client gets 503");
-                let mut response = Response::new(B::default());
-                *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-                response
-            }
-        };
-        self.end(Outcome::Abandoned);
+        let _completion = self.end(Outcome::Abandoned);
+        if let Some(reply) = or_else {
+            return reply();
+        }
+        tracing::warn!("a responder was dropped without an answer, its client gets 503");
+        let mut response = Response::new(B::default());
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
         response
     }
 }
@@ -202,18 +207,29 @@ impl<B> Drop for Deferred<B> {
             return;
         }
         self.reply.close();
-        if let Ok(Some(response)) = self.reply.try_recv() {
-            let hook = self.hooks.as_mut().and_then(|hooks| hooks.on_undelivered.take());
-            if let Some(hook) = hook {
-                hook(*response);
-            }
+        let response = self.reply.try_recv().ok().flatten();
+        let on_undelivered = self.hooks.as_mut().and_then(|hooks| hooks.on_undelivered.take());
+        let _completion = self.end(drop_cause());
+        if let (Some(response), Some(hook)) = (response, on_undelivered) {
+            hook(*response);
         }
-        self.end(drop_cause());
     }
 }
 
 impl<B> fmt::Debug for Deferred<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Deferred").field("ended", &self.ended).finish_non_exhaustive()
+    }
+}
+
+// ===== impl Completion =====
+
+impl Drop for Completion {
+    fn drop(&mut self) {
+        if let Some(hook) = self.hooks.next() {
+            // The rest runs after this one, even if it panics: another hook may be what takes a waiter off a list.
+            let _rest = Self { outcome: self.outcome, hooks: std::mem::take(&mut self.hooks) };
+            hook(self.outcome);
+        }
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! # Compared with a plain one-shot channel
 //!
-//! A [`oneshot`](futures_channel::oneshot) awaited in a service answers a request later too. What it leaves to each
-//! application is what this module settles once:
+//! A [`oneshot`] awaited in a service answers a request later too. What it leaves to each application is what this module
+//! settles once:
 //!
 //! - a response that nobody waits for any more comes back to its sender, at every moment of the race;
 //! - a [`Responder`] that is dropped becomes `503 Service Unavailable` and a warning, not a broken connection;
@@ -20,14 +20,14 @@
 //! | [`Deferred`], after the answer was accepted | the response goes to [`on_undelivered`](Deferred::on_undelivered) |
 
 mod future;
-mod outcome;
+pub(crate) mod outcome;
 mod responder;
 mod stream;
 
 pub use future::Deferred;
 pub use outcome::Outcome;
 pub use responder::Responder;
-pub use stream::{BodySender, SendError, StreamBody};
+pub use stream::{BodySender, SendError, StreamBody, TrySendError};
 
 use futures_channel::oneshot;
 

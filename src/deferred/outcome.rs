@@ -43,9 +43,11 @@ pub(super) fn drop_cause() -> Outcome {
     DROPPED_BECAUSE.try_with(Cell::get).unwrap_or(Outcome::ClientGone)
 }
 
-/// Drops `value`; each [`Deferred`](super::Deferred) inside ends with `cause`.
+/// Runs `drop`; each [`Deferred`](super::Deferred) dropped meanwhile on this thread ends with `cause`.
+///
+/// A closure and not a value, so that a pinned future can be dropped where it is.
 #[cfg_attr(not(feature = "acceptor"), allow(dead_code, reason = "only a server has a cause of its own"))]
-pub(crate) fn drop_because<T>(cause: Outcome, value: T) {
+pub(crate) fn drop_because(cause: Outcome, drop: impl FnOnce()) {
     struct Restore(Outcome);
     impl Drop for Restore {
         fn drop(&mut self) {
@@ -53,5 +55,5 @@ pub(crate) fn drop_because<T>(cause: Outcome, value: T) {
         }
     }
     let _restore = Restore(DROPPED_BECAUSE.replace(cause));
-    drop(value);
+    drop();
 }

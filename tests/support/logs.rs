@@ -1,46 +1,54 @@
-//! What was logged, one line for each event: its span's name and fields, its message, its fields.
+//! What was logged.
 
-use std::fmt::{Debug, Write as _};
-use std::sync::{Arc, Mutex, mpsc};
+use std::fmt::{Debug, Write};
+use std::sync::{Arc, Mutex};
 
 use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id};
-use tracing::{Event, Subscriber};
-use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
-use tracing_subscriber::registry::LookupSpan;
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::registry;
 
-/// A subscriber that writes lines into a channel.
-pub(crate) fn channel() -> (impl Subscriber + Send + Sync, mpsc::Receiver<String>) {
-    let (lines, received) = mpsc::channel();
-    (tracing_subscriber::registry().with(Lines(Arc::new(Mutex::new(lines)))), received)
-}
+/// Keeps the level and the message of each event of this crate.
+#[derive(Clone, Default)]
+pub struct Logs(Arc<Mutex<Vec<(Level, String)>>>);
 
-struct Lines(Arc<Mutex<mpsc::Sender<String>>>);
+// ===== impl Logs =====
 
-struct Text(String);
-
-impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
-    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
-        let mut text = Text(attributes.metadata().name().to_owned());
-        attributes.record(&mut text);
-        context.span(id).expect("it is new").extensions_mut().insert(text);
+impl Logs {
+    /// What is logged while `f` runs, on this thread.
+    pub fn during<T>(f: impl FnOnce() -> T) -> (Self, T) {
+        let logs = Self::default();
+        let value = tracing::subscriber::with_default(registry().with(logs.clone()), f);
+        (logs, value)
     }
 
-    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        let mut line = Text(String::new());
-        if let Some(span) = context.event_span(event) {
-            let _ = write!(line.0, "[{}]", span.extensions().get::<Text>().expect("it was put there").0);
+    /// What is logged from now on, by the whole process.
+    pub fn of_the_process() -> Self {
+        let logs = Self::default();
+        tracing::subscriber::set_global_default(registry().with(logs.clone())).unwrap();
+        logs
+    }
+
+    pub fn at(&self, level: Level) -> Vec<String> {
+        let events = self.0.lock().unwrap();
+        events.iter().filter(|(at, _)| *at == level).map(|(_, message)| message.clone()).collect()
+    }
+}
+
+impl<S: Subscriber> Layer<S> for Logs {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        struct Message(String);
+        impl Visit for Message {
+            fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+                if field.name() == "message" {
+                    write!(self.0, "{value:?}").unwrap();
+                }
+            }
         }
-        event.record(&mut line);
-        let _nobody_listens = self.0.lock().expect("nothing panics under it").send(line.0);
-    }
-}
-
-impl Visit for Text {
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        let _ = match field.name() {
-            "message" => write!(self.0, " {value:?}"),
-            name => write!(self.0, " {name}={value:?}"),
-        };
+        if event.metadata().target().starts_with("hyper_deferred") {
+            let mut message = Message(String::new());
+            event.record(&mut message);
+            self.0.lock().unwrap().push((*event.metadata().level(), message.0));
+        }
     }
 }

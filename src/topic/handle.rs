@@ -1,0 +1,337 @@
+//! The topic itself: a handle that is cheap to clone.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+
+use super::cursor::Epoch;
+use super::history::History;
+use super::message::{Entry, Message};
+use super::settings::Settings;
+use super::waiters::{Place, Waiters};
+use super::{Batch, Builder, Cursor, Raw, Subscriber, Waiting};
+use crate::BoxError;
+use crate::waiting::{Driven, drive, lock};
+
+/// How many waiters a publisher wakes itself, and how many are woken between two turns of the loop. A `LocalSet` polls 61
+/// tasks before it lets the rest of its runtime have a turn: with fewer than these, a crowd does not pile up in front of
+/// what else is to be done.
+const WAKES_IN_SLICE: usize = 32;
+
+/// How many waiters each one that was woken on another runtime wakes in its turn. One keeps the number of those under way
+/// as it is.
+const WAKES_HANDED_ON: usize = 1;
+
+/// Messages for whoever waits for them, now or later.
+///
+/// Cheap to clone, and used from any thread; subscribers may live on several runtimes, or on none.
+///
+/// # How wakes are handed out
+///
+/// A publisher never waits for a subscriber, nor does it wake a crowd: it wakes the first few, and the rest is woken in
+/// slices by a task on the runtime of the one who waits longest, which yields between two of them. Those who are woken on
+/// another runtime wake the next ones too, lest a runtime that stands still holds up the others. Where there is no
+/// runtime at all, there is no loop to hold either, and the publisher wakes them all.
+pub struct Topic<T> {
+    inner: Arc<Inner<T>>,
+}
+
+/// What became of a published message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// The place just behind the message: who polls with it gets what comes after.
+    pub cursor: Cursor,
+    /// How many were waiting for it.
+    pub waiting: usize,
+}
+
+/// The message was not published; its value comes back.
+pub struct PublishError<T> {
+    /// What was to be published.
+    pub value: T,
+    reason: Reason,
+}
+
+enum Reason {
+    Encode(BoxError),
+    TooLarge { bytes: usize, bytes_max: usize },
+}
+
+pub(super) struct Inner<T> {
+    pub(super) settings: Arc<Settings<T>>,
+    epoch: Epoch,
+    state: Mutex<State<T>>,
+}
+
+struct State<T> {
+    history: History<T>,
+    waiters: Waiters,
+    // Where the task that wakes a crowd can run; there while someone waits.
+    runtime: Option<Handle>,
+    handing_out: bool,
+    used: Instant,
+}
+
+// ===== impl Topic =====
+
+impl Topic<Bytes> {
+    /// A topic of plain bytes, with the settings that a [`Builder`] begins with.
+    pub fn raw() -> Self {
+        Builder::new(Raw).build()
+    }
+}
+
+#[cfg(feature = "json")]
+impl<T: serde::Serialize + Send + Sync + 'static> Topic<T> {
+    /// A topic whose messages are JSON, with the settings that a [`Builder`] begins with.
+    #[cfg_attr(docsrs, doc(cfg(feature = "json")))]
+    pub fn json() -> Self {
+        Builder::new(super::Json).build()
+    }
+}
+
+impl<T: Send + Sync + 'static> Topic<T> {
+    /// Publishes `value` to all who wait and to all who come while it is kept. Never waits.
+    ///
+    /// # Errors
+    ///
+    /// Gives the value back when it cannot be encoded, or is larger than all the bytes that the history may hold.
+    pub fn publish(&self, value: T) -> Result<Published, PublishError<T>> {
+        let inner = &self.inner;
+        let encoded = match inner.settings.encode.encode(&value) {
+            Ok(encoded) => encoded,
+            Err(error) => return Err(PublishError { value, reason: Reason::Encode(error) }),
+        };
+        let (bytes, bytes_max) = (encoded.len(), inner.settings.history_bytes_max);
+        if bytes > bytes_max {
+            return Err(PublishError { value, reason: Reason::TooLarge { bytes, bytes_max } });
+        }
+        let mut state = lock(&inner.state);
+        let at = Instant::now();
+        let message = Message::new(Entry { seq: state.history.head(), at, encoded, value });
+        let evicted = state.history.push(message, &inner.settings);
+        let cursor = Cursor { epoch: inner.epoch, seq: state.history.head() };
+        let waiting = state.waiters.len();
+        state.used = at;
+        state.waiters.make_due();
+        let wakes = state.waiters.take_due(WAKES_IN_SLICE);
+        let crowd = state.waiters.any_due() && !std::mem::replace(&mut state.handing_out, true);
+        // Set only for a crowd: `replace` has not run otherwise, or it was set before.
+        let runtime = if crowd { state.runtime.clone() } else { None };
+        drop(state);
+        drop(evicted);
+        wakes.into_iter().for_each(Waker::wake);
+        if crowd {
+            inner.hand_out_on(runtime);
+        }
+        Ok(Published { cursor, waiting })
+    }
+
+    /// Waits for what comes after `cursor`: ready at once when that is already there, or when the cursor is not
+    /// one of this topic's life.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the topic at once; the same cursor may be polled again and nothing is lost.
+    pub fn poll(&self, cursor: Cursor) -> Waiting<T> {
+        Waiting(self.subscribe(cursor))
+    }
+
+    /// Reads on and on from `cursor`.
+    pub fn subscribe(&self, cursor: Cursor) -> Subscriber<T> {
+        Subscriber::new(self.clone(), cursor)
+    }
+}
+
+impl<T> Topic<T> {
+    pub(super) fn with(settings: Arc<Settings<T>>) -> Self {
+        let state = State {
+            history: History::new(),
+            waiters: Waiters::new(),
+            runtime: None,
+            handing_out: false,
+            used: Instant::now(),
+        };
+        Self { inner: Arc::new(Inner { settings, epoch: Epoch::new(), state: Mutex::new(state) }) }
+    }
+
+    /// Where the topic ends now: polling with it waits for the next message.
+    pub fn latest(&self) -> Cursor {
+        Cursor { epoch: self.inner.epoch, seq: lock(&self.inner.state).history.head() }
+    }
+
+    /// Where what is kept begins now: polling with it gives all that is kept.
+    pub fn oldest(&self) -> Cursor {
+        let mut state = lock(&self.inner.state);
+        let evicted = state.history.evict(Instant::now(), &self.inner.settings);
+        let seq = state.history.oldest();
+        drop(state);
+        drop(evicted);
+        Cursor { epoch: self.inner.epoch, seq }
+    }
+
+    /// How many are waiting.
+    pub fn waiting(&self) -> usize {
+        lock(&self.inner.state).waiters.len()
+    }
+
+    pub(super) fn settings(&self) -> &Settings<T> {
+        &self.inner.settings
+    }
+
+    /// The one way to read: gives what comes after `cursor` and the place back, or parks in it.
+    pub(super) fn poll_place(&self, cursor: Cursor, place: &mut Place, cx: &Context<'_>) -> Poll<Batch<T>> {
+        let inner = &self.inner;
+        let mut state = lock(&inner.state);
+        let now = Instant::now();
+        state.used = now;
+        let outdated = state.history.evict(now, &inner.settings);
+        let polled = match state.history.read(cursor, inner.epoch, &inner.settings) {
+            None => {
+                if state.runtime.is_none() {
+                    state.runtime = Handle::try_current().ok();
+                }
+                let replaced = state.waiters.park(place, cx);
+                drop(state);
+                drop(replaced);
+                Poll::Pending
+            }
+            Some((batch, replaced)) => {
+                let wakes = if place.is_none() { Vec::new() } else { state.hand_on() };
+                let left = state.leave(place);
+                drop(state);
+                drop((left, replaced));
+                wakes.into_iter().for_each(Waker::wake);
+                Poll::Ready(batch)
+            }
+        };
+        drop(outdated);
+        polled
+    }
+
+    /// Gives the place back.
+    pub(super) fn leave(&self, place: &mut Place) {
+        if !place.is_none() {
+            let left = lock(&self.inner.state).leave(place);
+            drop(left);
+        }
+    }
+
+    /// Whether nobody else holds this topic, nobody has used it for `age`, and so nobody would miss it.
+    pub(super) fn is_unused(&self, now: Instant, age: Duration) -> bool {
+        Arc::strong_count(&self.inner) == 1 && now.saturating_duration_since(lock(&self.inner.state).used) >= age
+    }
+
+    pub(super) fn mark_used(&self, now: Instant) {
+        lock(&self.inner.state).used = now;
+    }
+
+    /// Drops what is outdated and what is only there to be fast.
+    pub(super) fn trim(&self) {
+        let mut state = lock(&self.inner.state);
+        let outdated = state.history.evict(Instant::now(), &self.inner.settings);
+        let spare = (state.waiters.len() == 0).then(|| state.history.shrink());
+        drop(state);
+        drop((outdated, spare));
+    }
+}
+
+impl<T> Clone for Topic<T> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone() }
+    }
+}
+
+impl<T> fmt::Debug for Topic<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Topic").field("latest", &self.latest()).field("waiting", &self.waiting()).finish()
+    }
+}
+
+// ===== impl State =====
+
+impl<T> State<T> {
+    /// What one who was woken does for those who are due to be.
+    fn hand_on(&mut self) -> Vec<Waker> {
+        if !self.waiters.any_due() {
+            return Vec::new();
+        }
+        let here = Handle::try_current().ok().map(|runtime| runtime.id());
+        if here.is_some() && here == self.runtime.as_ref().map(Handle::id) {
+            // This runtime runs, and so does the task.
+            return Vec::new();
+        }
+        self.waiters.take_due(WAKES_HANDED_ON)
+    }
+
+    /// What it gives is to be dropped when no lock is held.
+    fn leave(&mut self, place: &mut Place) -> (Option<Waker>, Option<Handle>) {
+        let waker = self.waiters.leave(place);
+        // A runtime is not kept for nobody: it may end before the next one comes.
+        (waker, if self.waiters.len() == 0 { self.runtime.take() } else { None })
+    }
+}
+
+// ===== impl Inner =====
+
+impl<T: Send + Sync + 'static> Inner<T> {
+    fn hand_out_on(self: &Arc<Self>, runtime: Option<Handle>) {
+        match runtime.or_else(|| Handle::try_current().ok()) {
+            Some(runtime) => drive(self, &runtime),
+            None => self.abandoned(),
+        }
+    }
+}
+
+impl<T: Send + Sync + 'static> Driven for Inner<T> {
+    fn step(&self) -> Option<Instant> {
+        let mut state = lock(&self.state);
+        let wakes = state.waiters.take_due(WAKES_IN_SLICE);
+        state.handing_out = state.waiters.any_due();
+        let more = state.handing_out;
+        drop(state);
+        wakes.into_iter().for_each(Waker::wake);
+        more.then(Instant::now)
+    }
+
+    /// Those on other runtimes still wait for their wake, and nobody else is going to give it.
+    fn abandoned(&self) {
+        while self.step().is_some() {}
+    }
+}
+
+// ===== impl PublishError =====
+
+impl<T> fmt::Debug for PublishError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PublishError({self})")
+    }
+}
+
+impl<T> fmt::Display for PublishError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.reason {
+            Reason::Encode(_) => f.write_str("the message was not published: it could not be encoded"),
+            Reason::TooLarge { bytes, bytes_max } => write!(
+                f,
+                "the message was not published: it has {bytes} bytes and the history holds {bytes_max}, make it \
+                 smaller or raise `history_bytes_max`"
+            ),
+        }
+    }
+}
+
+impl<T> Error for PublishError<T> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match &self.reason {
+            Reason::Encode(error) => Some(&**error),
+            Reason::TooLarge { .. } => None,
+        }
+    }
+}

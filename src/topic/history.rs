@@ -1,0 +1,126 @@
+//! What a topic keeps, bounded by count, bytes and age.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::Cursor;
+use super::cursor::Epoch;
+use super::message::{Batch, Gap, Message, Shared};
+use super::settings::Settings;
+
+/// The messages that are still there, numbered without a hole: the oldest goes first.
+pub(super) struct History<T> {
+    kept: VecDeque<Message<T>>,
+    bytes: usize,
+    // The number that the next message gets.
+    head: u64,
+    // What was put together last. All who stand at the same place share it.
+    last: Option<Arc<Shared<T>>>,
+}
+
+/// What has left, to be dropped when no lock is held: dropping a value runs foreign code.
+pub(super) struct Evicted<T> {
+    _messages: Vec<Message<T>>,
+    _batch: Option<Arc<Shared<T>>>,
+}
+
+// ===== impl History =====
+
+impl<T> History<T> {
+    pub(super) fn new() -> Self {
+        Self { kept: VecDeque::new(), bytes: 0, head: 0, last: None }
+    }
+
+    /// The number of the next message.
+    pub(super) fn head(&self) -> u64 {
+        self.head
+    }
+
+    /// The number of the oldest message that is kept, or that of the next when there is none.
+    pub(super) fn oldest(&self) -> u64 {
+        self.head - self.kept.len() as u64
+    }
+
+    /// Adds `message`, which has the number [`head`](Self::head) and fits.
+    pub(super) fn push(&mut self, message: Message<T>, settings: &Settings<T>) -> Evicted<T> {
+        debug_assert_eq!(message.seq(), self.head, "messages are numbered without a hole");
+        let now = message.at();
+        self.bytes += message.encoded().len();
+        self.head += 1;
+        self.kept.push_back(message);
+        self.evict(now, settings)
+    }
+
+    /// Drops what is over one of the bounds at `now`.
+    pub(super) fn evict(&mut self, now: Instant, settings: &Settings<T>) -> Evicted<T> {
+        let mut evicted = Vec::new();
+        while let Some(oldest) = self.kept.front() {
+            let outdated = settings.history_age_max.is_some_and(|age| now.saturating_duration_since(oldest.at()) > age);
+            let full = self.kept.len() > settings.history_count_max || self.bytes > settings.history_bytes_max;
+            if !(outdated || full) {
+                break;
+            }
+            self.bytes -= oldest.encoded().len();
+            evicted.extend(self.kept.pop_front());
+        }
+        Evicted { _messages: evicted, _batch: None }
+    }
+
+    /// Gives up what is only there to be fast.
+    pub(super) fn shrink(&mut self) -> Evicted<T> {
+        if self.kept.is_empty() {
+            self.kept = VecDeque::new();
+        }
+        Evicted { _messages: Vec::new(), _batch: self.last.take() }
+    }
+
+    /// What a reader who stands at `cursor` gets; `None` when there is nothing new.
+    pub(super) fn read(
+        &mut self,
+        cursor: Cursor,
+        epoch: Epoch,
+        settings: &Arc<Settings<T>>,
+    ) -> Option<(Batch<T>, Evicted<T>)> {
+        let oldest = self.oldest();
+        let (first, gap) = if cursor.epoch != epoch || cursor.seq > self.head {
+            (oldest, Gap::Unknown)
+        } else if cursor.seq == self.head {
+            return None;
+        } else if cursor.seq < oldest {
+            (oldest, Gap::Missed(oldest - cursor.seq))
+        } else {
+            (cursor.seq, Gap::None)
+        };
+        let (shared, replaced) = self.share(Cursor { epoch, seq: first }, settings);
+        Some((Batch { shared, gap }, Evicted { _messages: Vec::new(), _batch: replaced }))
+    }
+
+    fn share(&mut self, first: Cursor, settings: &Arc<Settings<T>>) -> (Arc<Shared<T>>, Option<Arc<Shared<T>>>) {
+        if let Some(last) = &self.last {
+            if last.first == first.seq && last.head == self.head {
+                return (last.clone(), None);
+            }
+        }
+        let messages = self.batch(first.seq, settings);
+        let shared = Arc::new(Shared::new(settings.clone(), messages, first, self.head));
+        let replaced = self.last.replace(shared.clone());
+        (shared, replaced)
+    }
+
+    fn batch(&self, first: u64, settings: &Settings<T>) -> Box<[Message<T>]> {
+        let skipped = usize::try_from(first - self.oldest()).expect("what is skipped is in memory");
+        let mut bytes = 0;
+        self.kept
+            .range(skipped..)
+            .take(settings.batch_count_max)
+            .enumerate()
+            .take_while(|(n, message)| {
+                bytes += message.encoded().len();
+                *n == 0 || bytes <= settings.batch_bytes_max
+            })
+            .map(|(_, message)| message.clone())
+            .collect()
+    }
+}

@@ -1,0 +1,74 @@
+//! What a topic's service answers with.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+
+use super::sse::Events;
+
+/// The body of a [`TopicService`](super::TopicService)'s response: a piece of bytes, or events without an end.
+///
+/// # What happens on drop
+///
+/// The client has gone: a stream of events leaves the topic at once.
+pub struct TopicBody<T>(Kind<T>);
+
+enum Kind<T> {
+    Full(Bytes),
+    // Boxed: a stream is large, and most bodies are none.
+    Events(Box<Events<T>>),
+}
+
+impl<T> TopicBody<T> {
+    pub(super) fn full(bytes: Bytes) -> Self {
+        Self(Kind::Full(bytes))
+    }
+
+    pub(super) fn events(events: Events<T>) -> Self {
+        Self(Kind::Events(Box::new(events)))
+    }
+}
+
+impl<T: 'static> Body for TopicBody<T> {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match &mut self.0 {
+            Kind::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Kind::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Kind::Events(events) => events.poll_next(cx).map(|bytes| Some(Ok(Frame::data(bytes)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(&self.0, Kind::Full(bytes) if bytes.is_empty())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Kind::Events(_) => SizeHint::default(),
+        }
+    }
+}
+
+/// Empty.
+impl<T> Default for TopicBody<T> {
+    fn default() -> Self {
+        Self::full(Bytes::new())
+    }
+}
+
+impl<T> fmt::Debug for TopicBody<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Kind::Full(bytes) => f.debug_tuple("TopicBody").field(bytes).finish(),
+            Kind::Events(_) => f.debug_tuple("TopicBody").field(&"events").finish(),
+        }
+    }
+}

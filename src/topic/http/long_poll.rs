@@ -1,0 +1,141 @@
+//! The future of a request, and the long poll that it mostly is.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderName};
+use http::{HeaderValue, Response, StatusCode};
+
+use super::super::{Batch, Gap, Subscriber};
+use super::body::TopicBody;
+use super::builder::{Present, Shared};
+use super::{cursor_headers, entity_tag};
+use crate::waiting::Deadline;
+
+const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+
+/// The future of a [`TopicService`](super::TopicService).
+///
+/// # What happens on drop
+///
+/// The client has gone: the request leaves the topic at once. A message that was being published may have been.
+///
+/// # Panics
+///
+/// Polling one that waits needs a tokio runtime with its timer enabled.
+#[must_use = "futures do nothing unless polled"]
+pub struct ResponseFuture<T>(State<T>);
+
+// What waits is stored in place: there may be very many of it. The rest is boxed, so that it does not cost those.
+enum State<T> {
+    LongPoll(LongPoll<T>),
+    Ready(Option<Box<Response<TopicBody<T>>>>),
+    Publish(Publishing),
+}
+
+pub(super) type Publishing = Pin<Box<dyn Future<Output = Response<Bytes>> + Send>>;
+
+/// A request that waits for news, or for its time to be up.
+pub(super) struct LongPoll<T> {
+    subscriber: Subscriber<T>,
+    // `None`: not to wait at all.
+    deadline: Option<Deadline>,
+    // The wait in seconds that was asked for and is given (RFC 7240 section 3).
+    applied: Option<u32>,
+    _here: Option<Present>,
+}
+
+// ===== impl ResponseFuture =====
+
+impl<T> ResponseFuture<T> {
+    pub(super) fn ready(response: Response<TopicBody<T>>) -> Self {
+        Self(State::Ready(Some(Box::new(response))))
+    }
+
+    pub(super) fn long_poll(poll: LongPoll<T>) -> Self {
+        Self(State::LongPoll(poll))
+    }
+
+    pub(super) fn publish(publishing: Publishing) -> Self {
+        Self(State::Publish(publishing))
+    }
+}
+
+impl<T: 'static> Future for ResponseFuture<T> {
+    type Output = Result<Response<TopicBody<T>>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let response = match &mut self.0 {
+            State::LongPoll(poll) => ready!(poll.poll(cx)),
+            State::Ready(response) => *response.take().expect("a future is not polled after it was ready"),
+            State::Publish(publishing) => ready!(publishing.as_mut().poll(cx)).map(TopicBody::full),
+        };
+        // What waited gives back its place now, not when the response has been written.
+        self.0 = State::Ready(None);
+        Poll::Ready(Ok(response))
+    }
+}
+
+impl<T> fmt::Debug for ResponseFuture<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}
+
+// ===== impl LongPoll =====
+
+impl<T: 'static> LongPoll<T> {
+    pub(super) fn new(
+        shared: &Arc<Shared<T>>,
+        subscriber: Subscriber<T>,
+        here: Option<Present>,
+        wait: Duration,
+        asked: Option<Duration>,
+    ) -> Self {
+        let deadline = (!wait.is_zero()).then(|| Deadline::after(&shared.wheel, wait));
+        let applied = asked.map(|wait| u32::try_from(wait.as_secs()).unwrap_or(u32::MAX));
+        Self { subscriber, deadline, applied, _here: here }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Response<TopicBody<T>>> {
+        let mut response = match self.subscriber.poll_next(cx) {
+            Poll::Ready(batch) => self.news(&batch),
+            Poll::Pending => {
+                if let Some(deadline) = &self.deadline {
+                    ready!(deadline.poll(cx));
+                }
+                self.no_news()
+            }
+        };
+        if let Some(seconds) = self.applied {
+            let applied = HeaderValue::try_from(format!("wait={seconds}")).expect("digits are fit for a header");
+            response.headers_mut().insert(PREFERENCE_APPLIED, applied);
+        }
+        Poll::Ready(response)
+    }
+
+    fn news(&self, batch: &Batch<T>) -> Response<TopicBody<T>> {
+        let mut response = Response::new(TopicBody::full(batch.body()));
+        *response.headers_mut() = cursor_headers(batch.tag(entity_tag), batch.gap());
+        if batch.messages().is_empty() {
+            *response.status_mut() = StatusCode::NO_CONTENT;
+        } else {
+            let content_type = self.subscriber.topic().settings().encode.content_type();
+            response.headers_mut().insert(CONTENT_TYPE, content_type);
+        }
+        response
+    }
+
+    fn no_news(&self) -> Response<TopicBody<T>> {
+        let mut response = Response::new(TopicBody::full(Bytes::new()));
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        *response.headers_mut() = cursor_headers(entity_tag(self.subscriber.cursor()), Gap::None);
+        response
+    }
+}

@@ -66,7 +66,6 @@ fn park_and_hang_up(count: usize) {
     }
     let (bytes, open) = before.unwrap();
     let grown = resident_bytes(server.id()).saturating_sub(bytes);
-    println!("{grown} bytes more than the {bytes} before");
     assert!(grown < GROWTH_BYTES_MAX, "{grown} bytes more than the {bytes} before");
     assert_eq!(descriptors(server.id()), open);
     server.interrupt();

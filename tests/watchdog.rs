@@ -24,25 +24,24 @@ const LINE_WITHIN: Duration = Duration::from_secs(20);
 
 /// The lines that the loop `name` caused, from here on: several tests log to the one subscriber of the process.
 fn lines_of(name: &str) -> Receiver<String> {
-    use std::sync::{Mutex, OnceLock};
-    type Listeners = Mutex<Vec<(String, mpsc::Sender<String>)>>;
-    static LISTENERS: OnceLock<Listeners> = OnceLock::new();
-    let listeners = LISTENERS.get_or_init(|| {
+    use std::sync::{Mutex, Once};
+    static LISTENERS: Mutex<Vec<(String, mpsc::Sender<String>)>> = Mutex::new(Vec::new());
+    static LISTENING: Once = Once::new();
+    LISTENING.call_once(|| {
         let (subscriber, logged) = log_lines::channel();
         tracing::subscriber::set_global_default(subscriber).unwrap();
         std::thread::spawn(move || {
             for line in logged {
-                for (name, listener) in &*LISTENERS.wait().lock().unwrap() {
+                for (name, listener) in &*LISTENERS.lock().unwrap() {
                     if line.contains(&format!("name=\"{name}\"")) {
                         let _test_has_ended = listener.send(line.clone());
                     }
                 }
             }
         });
-        Mutex::default()
     });
     let (listener, lines) = mpsc::channel();
-    listeners.lock().unwrap().push((name.to_owned(), listener));
+    LISTENERS.lock().unwrap().push((name.to_owned(), listener));
     lines
 }
 

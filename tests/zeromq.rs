@@ -2,26 +2,24 @@
 #![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 #![cfg(unix)]
 
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::RETRY_AFTER;
-use http::{Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Full};
+use http::{Request, StatusCode};
+use http_body_util::Full;
 use hyper::service::Service as _;
-use hyper_deferred::zeromq::{Repeatable, ReplyBody, Workers, WorkersBuilder, WorkersFuture};
+use hyper_deferred::zeromq::{Repeatable, Workers};
 
 #[path = "support/raw_worker.rs"]
 mod raw_worker;
+#[path = "support/workers.rs"]
+mod workers;
 use raw_worker::RawWorker;
-
-/// For tests in which a worker is lost: short, so that it is noticed soon. In all others nobody is missed, however busy
-/// the machine is: the workers of these tests do not answer pings.
-const HEARTBEAT: Duration = Duration::from_millis(50);
-
-/// How long nothing is heard where nothing should be.
-const SILENCE: Duration = Duration::from_millis(100);
+use workers::{
+    HEARTBEAT, SILENCE, bind, body, builder, get, is_pending, poll, request, settled, start, with, with_heartbeats,
+};
 
 #[tokio::test]
 async fn a_job_goes_out_with_the_requests_head_and_body_and_the_reply_completes_it() {
@@ -399,163 +397,4 @@ async fn an_endpoint_that_is_none_or_is_taken_is_an_error_that_names_it() {
     assert!(std::error::Error::source(&error).is_some());
     let first = bind(builder());
     assert!(Workers::bind(first.endpoint()).is_err());
-}
-
-// ===== Replies in parts =====
-
-#[tokio::test]
-async fn a_reply_in_parts_streams_as_they_come() {
-    let workers = bind(builder());
-    let mut worker = RawWorker::ready(workers.endpoint());
-    let response = start(workers.call(get("/")));
-    let (ticket, _) = worker.job().await;
-    worker.send(&["HEAD", &ticket, "200", "content-type: text/event-stream"]);
-    let response = response.await.unwrap();
-    assert_eq!(response.headers()["content-type"], "text/event-stream");
-    let mut body = response.into_body();
-    for part in ["one", "two"] {
-        worker.send(&["PART", &ticket, part]);
-        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), part);
-        assert_eq!(worker.receive().await, ["MORE", &ticket]);
-    }
-    worker.send(&["END", &ticket]);
-    assert!(body.frame().await.is_none());
-    assert_eq!(workers.stats().answered, 1);
-}
-
-#[tokio::test]
-async fn a_client_that_does_not_take_them_holds_up_to_eight_parts_and_a_ninth_breaks_the_reply_off() {
-    let workers = bind(builder());
-    let mut worker = RawWorker::ready(workers.endpoint());
-    let response = start(workers.call(get("/")));
-    let (ticket, _) = worker.job().await;
-    worker.send(&["HEAD", &ticket, "200", ""]);
-    for _ in 0..9 {
-        worker.send(&["PART", &ticket, "x"]);
-    }
-    assert_eq!(worker.receive().await, ["CANCEL", &ticket]);
-    let body = response.await.unwrap().into_body();
-    let error = body.collect().await.unwrap_err();
-    assert_eq!(error.to_string(), "the worker broke off in the middle of its reply");
-    assert_eq!((workers.stats().malformed, workers.stats().failed), (1, 1));
-}
-
-#[tokio::test]
-async fn a_client_that_is_slow_is_not_its_workers_fault() {
-    let workers = bind(builder().deadline(Duration::from_millis(100)));
-    let mut worker = RawWorker::ready(workers.endpoint());
-    let response = start(workers.call(get("/")));
-    let (ticket, _) = worker.job().await;
-    worker.send(&["HEAD", &ticket, "200", ""]);
-    for _ in 0..8 {
-        worker.send(&["PART", &ticket, "x"]);
-    }
-    let mut body = response.await.unwrap().into_body();
-    assert!(worker.hears_nothing_for(Duration::from_millis(300)).await, "the deadline does not run meanwhile");
-    body.frame().await.unwrap().unwrap();
-    assert_eq!(worker.receive().await, ["MORE", &ticket]);
-    worker.send(&["END", &ticket]);
-    assert_eq!(body.collect().await.unwrap().to_bytes().len(), 7);
-}
-
-#[tokio::test]
-async fn a_worker_that_dies_or_hangs_in_the_middle_breaks_the_reply_off() {
-    for dies in [true, false] {
-        let workers = bind(with_heartbeats().deadline(Duration::from_millis(200)));
-        let mut worker = RawWorker::ready(workers.endpoint());
-        let response = start(workers.call(get("/")));
-        let (ticket, _) = worker.job().await;
-        worker.send(&["HEAD", &ticket, "200", ""]);
-        worker.send(&["PART", &ticket, "half"]);
-        let mut body = response.await.unwrap().into_body();
-        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "half");
-        let _hung = if dies {
-            worker.die().await;
-            None
-        } else {
-            Some(worker)
-        };
-        assert!(body.frame().await.unwrap().is_err());
-        assert_eq!(workers.stats().given_again, 0, "its head was out");
-    }
-}
-
-#[tokio::test]
-async fn a_client_that_leaves_in_the_middle_has_its_worker_told() {
-    let workers = bind(builder());
-    let mut worker = RawWorker::ready(workers.endpoint());
-    let response = start(workers.call(get("/")));
-    let (ticket, _) = worker.job().await;
-    worker.send(&["HEAD", &ticket, "200", ""]);
-    drop(response.await.unwrap());
-    assert_eq!(worker.receive().await, ["CANCEL", &ticket]);
-    settled(&workers, |stats| stats.cancelled == 1 && stats.in_hand == 0).await;
-}
-
-#[tokio::test]
-async fn a_reply_to_head_has_its_length_and_no_body() {
-    let workers = bind(builder());
-    let mut worker = RawWorker::ready(workers.endpoint());
-    let response = start(workers.call(request("HEAD", "/")));
-    let (ticket, _) = worker.job().await;
-    worker.send(&["REPLY", &ticket, "200", "content-length: 7000", "a body all the same"]);
-    let response = response.await.unwrap();
-    assert_eq!(response.headers()["content-length"], "7000");
-    assert_eq!(body(response).await, "");
-}
-
-// ===== Helpers =====
-
-fn builder() -> WorkersBuilder {
-    Workers::builder().heartbeat(Duration::from_secs(3600)).deadline(Duration::from_secs(20))
-}
-
-fn with_heartbeats() -> WorkersBuilder {
-    builder().heartbeat(HEARTBEAT)
-}
-
-fn bind(builder: WorkersBuilder) -> Workers {
-    builder.bind("tcp://127.0.0.1:*").unwrap()
-}
-
-fn get(path: &str) -> Request<Full<Bytes>> {
-    request("GET", path)
-}
-
-fn request(method: &str, path: &str) -> Request<Full<Bytes>> {
-    Request::builder().method(Method::from_bytes(method.as_bytes()).unwrap()).uri(path).body(Full::default()).unwrap()
-}
-
-fn with<T: Clone + Send + Sync + 'static>(mut request: Request<Full<Bytes>>, extension: T) -> Request<Full<Bytes>> {
-    request.extensions_mut().insert(extension);
-    request
-}
-
-/// Polls once, so that a body which is there already is collected and the job is on its way.
-fn start(mut response: WorkersFuture) -> WorkersFuture {
-    assert!(is_pending(&mut response));
-    response
-}
-
-fn is_pending(response: &mut WorkersFuture) -> bool {
-    poll(response).is_pending()
-}
-
-fn poll(response: &mut WorkersFuture) -> Poll<Response<ReplyBody>> {
-    std::pin::Pin::new(response).poll(&mut Context::from_waker(Waker::noop())).map(Result::unwrap)
-}
-
-async fn body(response: Response<ReplyBody>) -> String {
-    String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().into()).unwrap()
-}
-
-/// Waits until the thread that keeps the workers has got so far.
-async fn settled(workers: &Workers, reached: impl Fn(&hyper_deferred::zeromq::WorkersStats) -> bool) {
-    let wait = async {
-        while !reached(&workers.stats()) {
-            tokio::task::yield_now().await;
-        }
-    };
-    let settled = tokio::time::timeout(Duration::from_secs(20), wait).await;
-    assert!(settled.is_ok(), "{:?}", workers.stats());
 }

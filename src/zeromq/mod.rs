@@ -50,11 +50,16 @@ mod frames;
 mod settings;
 mod socket;
 mod stats;
+#[cfg(feature = "topic")]
+mod topic;
 mod worker;
 mod workers;
 
 pub use body::ReplyBody;
 pub use error::Error;
 pub use stats::WorkersStats;
+#[cfg(feature = "topic")]
+#[cfg_attr(docsrs, doc(cfg(feature = "topic")))]
+pub use topic::{Fed, Feed, Publisher};
 pub use worker::{Worker, worker};
 pub use workers::{Repeatable, Workers, WorkersBuilder, WorkersFuture};

@@ -19,6 +19,9 @@ use super::frames::Frames;
 pub(super) trait Machine: Send + 'static {
     type Command: Send;
 
+    /// A message of more frames than this is not the protocol's: what is past it is dropped while it is read.
+    const FRAMES_MAX: usize = 16;
+
     fn command(&mut self, command: Self::Command, now: Instant);
 
     fn received(&mut self, frames: Frames, now: Instant);
@@ -59,9 +62,6 @@ struct Bell {
 /// A turn takes so many commands and messages before it sends: enough to amortize the poll, few enough that a flood of
 /// one kind does not hold up the others.
 const SLICE: usize = 256;
-
-/// A message of more frames than this is not the protocol's: what is past it is dropped while it is read.
-pub(super) const FRAMES_MAX: usize = 16;
 
 /// Frames longer than this are kept where libzmq has them; shorter ones are cheaper to copy.
 const COPY_BYTES_MAX: usize = 1024;
@@ -228,7 +228,7 @@ impl<M: Machine> Driver<M> {
                 }
             };
             let more = frame.get_more();
-            if frames.len() < FRAMES_MAX {
+            if frames.len() < M::FRAMES_MAX {
                 frames.push(bytes(frame));
             }
             if !more {

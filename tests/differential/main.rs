@@ -8,6 +8,12 @@
 //! `DIFFERENTIAL_CASES` sets how many cases are run.
 
 #![allow(unreachable_pub)]
+#![allow(
+    clippy::needless_pass_by_ref_mut,
+    clippy::unwrap_used,
+    clippy::wrong_self_convention,
+    reason = "it drives what it tests by that one's signatures, and a helper that fails fails its test"
+)]
 
 mod case;
 mod log;

@@ -214,7 +214,7 @@ impl Pair<'_> {
         let mut unanswered = false;
         let same_until_then = ours.events.iter().all(|(actor, events)| {
             let at_hyper = hyper.events.get(actor).unwrap_or(&nothing);
-            let until_then = events.iter().position(|event| is_end(event)).unwrap_or(events.len());
+            let until_then = events.iter().position(is_end).unwrap_or(events.len());
             unanswered |= events[until_then..].contains(&Event::Note(UNANSWERED.to_owned()));
             matches!(actor, Actor::Connection | Actor::Io | Actor::Upgrade(_))
                 || is_prefix(&events[..until_then], at_hyper)

@@ -1,4 +1,5 @@
 //! A worker that does exactly what a test says, through real libzmq.
+#![allow(dead_code, reason = "each test needs a part of it")]
 
 use std::time::Duration;
 

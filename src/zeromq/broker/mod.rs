@@ -17,6 +17,7 @@
 //! Each hand-over has a [`Ticket`] of its own, so that an answer to a former one is told from an answer to this one.
 
 mod jobs;
+mod replies;
 #[cfg(test)]
 mod tests;
 mod workers;
@@ -27,13 +28,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
-use http::{Response, StatusCode};
+use http::StatusCode;
 
-use self::jobs::{Answer, Given, Jobs, NeverGiven};
+use self::jobs::{Answer, Given, Jobs};
 use self::workers::{Identity, Owed, Pool};
-use super::body::ReplyBody;
-use super::frames::{Frames, FromWorker, Malformed, ReplyHead, Ticket, ToWorker};
+use super::frames::{Frames, FromWorker, Ticket, ToWorker};
 use super::settings::Settings;
 use super::socket::{Commander, Machine, Unsent};
 use super::stats::{Counters, count};
@@ -148,115 +147,6 @@ impl Broker {
 
     fn ask(&mut self, worker: &Identity) {
         self.send(worker, ToWorker::Who { frame_bytes_max: self.settings.frame_bytes_max });
-    }
-
-    /// The hand-over that a worker's last word on it is about; `None`, and counted, if nobody waits for that word.
-    fn take(&mut self, worker: &Identity, ticket: Ticket) -> Option<Given> {
-        match self.jobs.take(ticket, worker) {
-            Ok(Some(given)) => {
-                self.pool.finished(worker, ticket);
-                Some(given)
-            }
-            Ok(None) => {
-                if self.pool.pays(worker, ticket) != Some(Owed::Unwanted) {
-                    count(&self.counters.late);
-                }
-                None
-            }
-            Err(NeverGiven) => {
-                self.malformed(worker, &Malformed { what: "a ticket that was never given", ticket: None });
-                None
-            }
-        }
-    }
-
-    fn reply(&self, worker: &Identity, given: Given, head: ReplyHead, body: Bytes) {
-        let is_head = given.job.is_head;
-        match given.answer {
-            Answer::Awaited(responder) => {
-                count(&self.counters.answered);
-                let body = if is_head { Bytes::new() } else { body };
-                let _client_has_gone = responder.send(response(head, is_head, ReplyBody::whole(body)));
-            }
-            Answer::Parts(_) => self.nonsense(worker, given, "a reply after a head"),
-        }
-    }
-
-    fn head(&mut self, worker: &Identity, ticket: Ticket, head: ReplyHead, now: Instant) {
-        let Some(given) = self.jobs.get(ticket, worker) else { return };
-        if !matches!(given.answer, Answer::Awaited(_)) {
-            self.abandon(worker, ticket, "a second head");
-            return;
-        }
-        let is_head = given.job.is_head;
-        let (parts, received) = jobs::Parts::new();
-        let body = ReplyBody::parts(received, ticket, self.commander.clone());
-        if let Answer::Awaited(responder) = std::mem::replace(&mut given.answer, Answer::Parts(parts)) {
-            // A client that has gone drops the body, and that is a command of its own.
-            let _client_has_gone = responder.send(response(head, is_head, body));
-        }
-        self.jobs.set_due(ticket, Some(now + self.settings.deadline));
-    }
-
-    fn part(&mut self, worker: &Identity, ticket: Ticket, data: Bytes, now: Instant) {
-        let Some(given) = self.jobs.get(ticket, worker) else { return };
-        let Answer::Parts(parts) = &mut given.answer else {
-            self.abandon(worker, ticket, "a part without a head");
-            return;
-        };
-        if data.is_empty() {
-            self.send(worker, ToWorker::More(ticket));
-        } else if !parts.push(data) {
-            self.abandon(worker, ticket, "more parts than it was allowed");
-        } else {
-            // One that may not send is not late.
-            let due = parts.may_send().then(|| now + self.settings.deadline);
-            self.jobs.set_due(ticket, due);
-        }
-    }
-
-    fn taken(&mut self, ticket: Ticket, now: Instant) {
-        let Some(given) = self.jobs.get_any(ticket) else { return };
-        let Answer::Parts(parts) = &mut given.answer else { return };
-        let worker = given.worker.clone();
-        let waited = !parts.may_send();
-        parts.taken();
-        if waited {
-            self.jobs.set_due(ticket, Some(now + self.settings.deadline));
-        }
-        self.send(&worker, ToWorker::More(ticket));
-    }
-
-    /// Nobody wants the answer any more. The worker keeps the place until it has given one.
-    fn cancel(&mut self, ticket: Ticket) {
-        let Some(given) = self.jobs.take_any(ticket) else { return };
-        count(&self.counters.cancelled);
-        self.pool.owes(&given.worker, ticket, Owed::Unwanted);
-        self.send(&given.worker, ToWorker::Cancel(ticket));
-    }
-
-    /// A worker breaks the protocol in the middle of a job: the job fails, and the worker is told to leave it.
-    fn abandon(&mut self, worker: &Identity, ticket: Ticket, what: &'static str) {
-        let Some(given) = self.jobs.take_any(ticket) else { return };
-        self.pool.owes(worker, ticket, Owed::Unwanted);
-        self.send(worker, ToWorker::Cancel(ticket));
-        self.nonsense(worker, given, what);
-    }
-
-    fn nonsense(&self, worker: &Identity, given: Given, what: &'static str) {
-        self.malformed(worker, &Malformed { what, ticket: None });
-        self.fail(given);
-    }
-
-    fn malformed(&self, worker: &Identity, malformed: &Malformed) {
-        count(&self.counters.malformed);
-        tracing::warn!(worker = %workers::Hex(worker), %malformed, "a message from a worker was dropped");
-    }
-
-    /// `502`, or a reply that breaks off.
-    fn fail(&self, given: Given) {
-        count(&self.counters.failed);
-        given.answer.give_up(StatusCode::BAD_GATEWAY);
     }
 
     /// The worker will not answer any more: again with another, or `504`.
@@ -401,15 +291,4 @@ impl Machine for Broker {
     fn is_over(&self) -> bool {
         self.is_done() && self.outgoing.is_empty()
     }
-}
-
-/// The length is what comes, not what a worker says it is, except where nothing comes.
-fn response(head: ReplyHead, is_head: bool, body: ReplyBody) -> Response<ReplyBody> {
-    let mut response = Response::new(body);
-    *response.status_mut() = head.status;
-    *response.headers_mut() = head.headers;
-    if !is_head {
-        response.headers_mut().remove(http::header::CONTENT_LENGTH);
-    }
-    response
 }

@@ -9,7 +9,7 @@ use http_body_util::BodyExt as _;
 
 use super::{Broker, Command, Job, Seq};
 use crate::zeromq::body::ReplyBody;
-use crate::zeromq::frames::{Frames, FromWorker, JobFrames, Ticket, ToWorker};
+use crate::zeromq::frames::{Frames, FromWorker, JobFrames, ReplyHead, Ticket, ToWorker};
 use crate::zeromq::settings::{JOBS_PER_WORKER_MAX, Settings, WORKERS_MAX};
 use crate::zeromq::socket::{Machine as _, Unsent, mailbox};
 use crate::zeromq::stats::{Counters, WorkersStats};
@@ -88,7 +88,7 @@ fn a_job_that_finds_no_connection_goes_to_another_whatever_its_method() {
     bench.hears("here", FromWorker::Ready { jobs_max: 1 });
     let (frames, ticket) = bench.jobs().pop().unwrap();
     assert_eq!(frames[0], "here");
-    let head = super::ReplyHead { status: http::StatusCode::OK, headers: http::HeaderMap::new() };
+    let head = ReplyHead { status: http::StatusCode::OK, headers: http::HeaderMap::new() };
     bench.hears("here", FromWorker::Reply(ticket, head, Bytes::from("done")));
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let body = runtime.block_on(async { reply.await.unwrap().into_body().collect().await.unwrap().to_bytes() });

@@ -86,6 +86,7 @@ type ShutdownResponse = Arc<dyn Fn() -> Response<Bytes> + Send + Sync>;
 ///
 /// # Compared with a loop around hyper's `serve_connection`
 ///
+/// - A connection that waits, for its service or for its client, has no hyper and no buffer, and on Unix no task either.
 /// - Failing to accept never ends it. The error of one connection is skipped; when the process has run out of
 ///   descriptors or memory, that is logged once for each burst and accepting pauses, for a second at most, while the
 ///   connections that are there are served on.

@@ -1,7 +1,7 @@
 //! HTTP for requests that wait: long polling, Comet, server-sent events, job hand-out, approval flows.
 //!
 //! A service answers a request with a [`Deferred`]; its other half, a [`Responder`], completes it later from any task
-//! or thread.
+//! or thread. Served by this crate, a connection whose request waits has no hyper, no buffer and no parser meanwhile.
 //!
 //! ```
 //! use bytes::Bytes;
@@ -17,6 +17,25 @@
 //! assert_eq!(deferred.await.unwrap().status(), 200);
 //! # });
 //! ```
+//!
+//! # Layers
+//!
+//! Each works without those below it.
+//!
+//! | layer | gives |
+//! |---|---|
+//! | `deferred` | the one-shot reply, for plain hyper, axum and tower too |
+//! | `server` | hyper's and hyper-util's connection builders under another `use` line; connections that wait are dormant |
+//! | `acceptor` | the accept loop, which holds all who wait in one slab, limits them, and answers them at a shutdown |
+//!
+//! # Features
+//!
+//! | feature | gives | default |
+//! |---|---|---|
+//! | `acceptor` | `acceptor`; turns `server` on | yes |
+//! | `server` | `server` | with `acceptor` |
+//! | `http2` | HTTP/2 in `server`, on hyper's own connections | |
+//! | `full` | everything | |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(hyper_deferred_tasks, allow(dead_code, reason = "what only the slab needs"))]
 

@@ -86,6 +86,7 @@ type ShutdownResponse = Arc<dyn Fn() -> Response<Bytes> + Send + Sync>;
 ///
 /// # Compared with a loop around hyper's `serve_connection`
 ///
+/// - A connection that waits, for its service or for its client, has no hyper and no buffer, and on Unix no task either.
 /// - Failing to accept never ends it. The error of one connection is skipped; when the process has run out of
 ///   descriptors or memory, that is logged once for each burst and accepting pauses, for a second at most, while the
 ///   connections that are there are served on.
@@ -229,12 +230,14 @@ impl Acceptor {
     /// The most requests that are parked at once. When they are, a request that would be the next is answered with
     /// `503 Service Unavailable` and `Retry-After: 1` as soon as its future turns out to be pending, and a
     /// [`Deferred`](crate::Deferred) in it ends with [`Outcome::Refused`](crate::Outcome::Refused). No limit unless set.
+    /// On Unix only.
     pub fn max_parked(mut self, max: usize) -> Self {
         self.config.max_parked = max as u64;
         self
     }
 
-    /// What it has done, and holds: readable from any thread.
+    /// What it has done, and holds: readable from any thread. On other platforms than Unix only
+    /// [`accepted`](Snapshot::accepted) and [`shut_down`](Snapshot::shut_down) are counted.
     pub fn stats(&self) -> Stats {
         self.config.stats.clone()
     }
@@ -262,8 +265,9 @@ impl Acceptor {
     /// Accepts and serves until the [shutdown handle](Self::shutdown_handle) says stop, inside a [`LocalSet`] that is
     /// already there. Returns when every connection has ended.
     ///
-    /// Each connection is a task of its own on the `LocalSet`, so that this future may be awaited, or spawned with
-    /// [`spawn_local`](tokio::task::spawn_local) beside others.
+    /// It may be awaited, or spawned with [`spawn_local`](tokio::task::spawn_local) beside others. On Unix it serves every
+    /// connection itself; only those that wait on IO in the middle of a message, and elsewhere all, are tasks of their
+    /// own on the `LocalSet`.
     ///
     /// # Errors
     ///
@@ -276,8 +280,9 @@ impl Acceptor {
     ///
     /// # What happens on drop
     ///
-    /// The listener is closed and the connections end as in a shutdown whose timeout is zero, the next time that the
-    /// `LocalSet` runs: parked requests are answered, all else is closed.
+    /// The listener is closed and the connections end as in a shutdown whose timeout is zero: parked requests are
+    /// answered, all else is closed. That happens in the drop, and for connections in tasks of their own the next time
+    /// that the `LocalSet` runs.
     ///
     /// # Cancel safety
     ///

@@ -12,7 +12,8 @@ use tokio::time::Instant;
 
 use crate::timer::Alarm;
 
-/// A deadline is late by its distance divided by this at the most, and at least by a millisecond.
+/// Half of these lie in an octave at the least, so that a deadline is late by its distance divided by 32 at the most, or
+/// by a millisecond if that is more.
 const TICKS_PER_OCTAVE: u32 = 64;
 
 const NANOS_PER_MILLI: i64 = 1_000_000;

@@ -13,4 +13,5 @@ mod pipelines;
 mod races;
 mod returns;
 mod slow;
+mod timeouts;
 mod wakes;

@@ -161,9 +161,14 @@ impl<S: App> Held<S> {
     }
 
     /// Its moment has come: a parked request has an alarm, an idle connection is overdue.
-    pub(super) fn overdue(self, worker: &mut Worker<S>) {
+    pub(super) fn overdue(mut self, worker: &mut Worker<S>) {
         if self.dormant.parked.is_some() {
             return self.look(worker);
+        }
+        // What it has sent may be there, and its event behind those of others.
+        self.dormant.io.set_readable(false);
+        if let Poll::Ready(wake) = self.poll_client(worker) {
+            return self.woken(worker, wake);
         }
         worker.counters().timed_out.increment();
         if self.dormant.leftover.is_empty() {

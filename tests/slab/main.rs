@@ -14,4 +14,5 @@ mod races;
 mod returns;
 mod slow;
 mod timeouts;
+mod upgrades;
 mod wakes;

@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     serve(std::env::args().skip(1))
 }
 
-/// Serves as `args` say, for ever.
+/// Serves as `args` say, until Ctrl-C.
 pub(crate) fn serve(mut args: impl Iterator<Item = String>) -> Result<(), Box<dyn Error>> {
     let (mut host, mut port, mut server, mut timeout) = ("127.0.0.1".to_owned(), 3000, "acceptor".to_owned(), None);
     while let Some(flag) = args.next() {
@@ -59,7 +59,14 @@ pub(crate) fn serve(mut args: impl Iterator<Item = String>) -> Result<(), Box<dy
         "acceptor" => {
             let acceptor = Acceptor::bind((host, port))?;
             println!("listening on http://{}/", acceptor.local_addr()?);
-            Ok(acceptor.run(polls)?)
+            let shutdown = acceptor.shutdown_handle();
+            Ok(acceptor.run(|| {
+                spawn_local(async move {
+                    let _ctrl_c = tokio::signal::ctrl_c().await;
+                    shutdown.shutdown();
+                });
+                polls()
+            })?)
         }
         _ => Err(format!("--server is hyper, builder or acceptor, not {server}").into()),
     }
@@ -72,7 +79,11 @@ fn accept(addr: (String, u16), polls: Polls, spawn: impl Fn(TcpStream, Polls)) -
         let listener = TcpListener::bind(addr).await?;
         println!("listening on http://{}/", listener.local_addr()?);
         loop {
-            let (stream, _) = listener.accept().await?;
+            let (stream, _) = tokio::select! {
+                accepted = listener.accept() => accepted?,
+                // Whoever waits is left without an answer here: an acceptor has one for them.
+                _ctrl_c = tokio::signal::ctrl_c() => return Ok(()),
+            };
             stream.set_nodelay(true)?;
             spawn(stream, polls.clone());
         }

@@ -35,6 +35,13 @@
 //! | `acceptor` | `acceptor`; turns `server` on | yes |
 //! | `server` | `server` | with `acceptor` |
 //! | `http2` | HTTP/2 in `server`, on hyper's own connections | |
+//! | `topic` | `topic`: publish and subscribe for requests that wait | |
+//! | `json` | JSON messages for topics | |
+//! | `queue` | `queue`: hand-out of each value to one waiting request | |
+//! | `context` | `context`: the request's context, saved and restored; `watchdog` | |
+//! | `offload` | `offload`: CPU-bound and blocking work on a bounded pool | |
+//! | `inbox` | `inbox`: requests for a thread with a loop of its own; Unix only | |
+//! | `zeromq` | `zeromq`: workers in other processes and languages; Unix only | |
 //! | `full` | everything | |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(hyper_deferred_tasks, allow(dead_code, reason = "what only the slab needs"))]

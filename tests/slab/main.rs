@@ -13,4 +13,6 @@ mod pipelines;
 mod races;
 mod returns;
 mod slow;
+mod timeouts;
+mod upgrades;
 mod wakes;

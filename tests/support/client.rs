@@ -31,6 +31,11 @@ impl Client {
         self.stream.get_mut().write_all(bytes.as_ref()).unwrap();
     }
 
+    /// The same to a server that may have closed.
+    pub fn try_write(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
+        self.stream.get_mut().write_all(bytes.as_ref())
+    }
+
     pub fn get(&mut self, path: &str) {
         self.write(format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n"));
     }

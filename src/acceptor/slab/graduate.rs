@@ -139,6 +139,8 @@ pub(super) async fn drive<S: App>(mut engine: Engine<S>, mut place: Place<S>, mu
             return polled;
         }
         if is_overdue(&mut engine, &mut luggage.deadline, &luggage.settings, cx) {
+            tracing::debug!("a client kept its connection waiting for too long");
+            place.home.stats.counters().timed_out.increment();
             return Poll::Ready(Left::Ended);
         }
         closing.as_mut().poll(cx).map(|()| Left::Ended)

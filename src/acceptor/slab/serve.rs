@@ -125,8 +125,16 @@ impl<S: App> Held<S> {
 
     fn poll_client(&mut self, worker: &Worker<S>) -> Poll<Wake<S>> {
         let descriptor = self.dormant.io.descriptor();
+        let begun = !self.dormant.leftover.is_empty();
         // Nobody is woken: the worker's poll tells of the client.
-        in_place(descriptor, || self.dormant.poll_client(&mut Context::from_waker(Waker::noop()), &worker.settings))
+        let polled = in_place(descriptor, || {
+            self.dormant.poll_client(&mut Context::from_waker(Waker::noop()), &worker.settings)
+        });
+        if !begun && matches!(polled, Poll::Ready(Wake::<S>::Readable)) {
+            // The wait for these bytes is over, and that for the rest of their head begins.
+            self.due = Tick::NEVER;
+        }
+        polled
     }
 
     fn woken(self, worker: &mut Worker<S>, wake: Wake<S>) {
@@ -158,9 +166,14 @@ impl<S: App> Held<S> {
     }
 
     /// Its moment has come: a parked request has an alarm, an idle connection is overdue.
-    pub(super) fn overdue(self, worker: &mut Worker<S>) {
+    pub(super) fn overdue(mut self, worker: &mut Worker<S>) {
         if self.dormant.parked.is_some() {
             return self.look(worker);
+        }
+        // What it has sent may be there, and its event behind those of others.
+        self.dormant.io.set_readable(false);
+        if let Poll::Ready(wake) = self.poll_client(worker) {
+            return self.woken(worker, wake);
         }
         worker.counters().timed_out.increment();
         if self.dormant.leftover.is_empty() {
@@ -250,8 +263,9 @@ impl<S: App> Held<S> {
 
     /// The same; a future that is no longer waited for is dropped with `cause`.
     fn serve_because(mut self, worker: &mut Worker<S>, mut wake: Wake<S>, mut cause: Outcome) {
-        // A head that had begun keeps its deadline.
-        let mut head_due = (!self.dormant.leftover.is_empty()).then_some(self.due).filter(|due| due.is_set());
+        // A head that had begun keeps its deadline. That of a parked request is not one.
+        let begun = self.dormant.parked.is_none() && !self.dormant.leftover.is_empty();
+        let mut head_due = begun.then_some(self.due).filter(|due| due.is_set());
         loop {
             if matches!(wake, Wake::<S>::Readable | Wake::<S>::Unread) && head_due.is_none() {
                 head_due = Some(worker.timeout(Wait::Head));

@@ -97,7 +97,7 @@ impl GracefulShutdown {
     ///
     /// # Cancel safety
     ///
-    /// When dropped, the connections have been asked if it was ever polled, and finish by themselves.
+    /// When dropped, polled or not, the connections are asked all the same, and finish by themselves.
     pub async fn shutdown(self) {
         self.signal.send_replace(());
         self.signal.closed().await;

@@ -10,13 +10,14 @@ use hyper_util::rt::TokioTimer;
 
 /// A point in time, and the sleep that wakes for it.
 ///
-/// The sleep is kept while requests come and go and moved only when it fires too early: a busy connection sets a new
-/// deadline for each request and hardly ever touches the timer.
+/// The sleep is kept while requests come and go and replaced only when it would fire too late, or has fired too early:
+/// a busy connection sets a new deadline for each request and hardly ever touches the timer.
 #[derive(Default)]
 pub(crate) struct Deadline {
     at: Option<Instant>,
     set: Option<Instant>,
-    sleep: Option<Pin<Box<dyn Sleep>>>,
+    // With the moment that it ends.
+    sleep: Option<(Instant, Pin<Box<dyn Sleep>>)>,
 }
 
 /// tokio's timer, which is the default so that no deadline is silently off.
@@ -66,9 +67,12 @@ impl Deadline {
     /// Ready once it has passed.
     pub(crate) fn poll(&mut self, timer: &dyn Timer, cx: &mut Context<'_>) -> Poll<()> {
         let Some(at) = self.at else { return Poll::Pending };
+        if self.sleep.as_ref().is_some_and(|(end, _)| *end > at) {
+            self.sleep = None;
+        }
         // Twice at the most: a sleep from an earlier deadline, and this one.
         for _ in 0..2 {
-            let sleep = self.sleep.get_or_insert_with(|| timer.sleep_until(at));
+            let (_, sleep) = self.sleep.get_or_insert_with(|| (at, timer.sleep_until(at)));
             if sleep.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }

@@ -152,3 +152,23 @@ fn has_blank_line(bytes: &[u8], from: usize) -> bool {
         rest.starts_with(b"\r\n\r\n") || rest.starts_with(b"\n\n") || rest.starts_with(b"\n\r\n")
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample::{Shared, Socket, Stateless, assert_send};
+    use super::*;
+
+    // What a waiting connection costs: growth is seen in review.
+    #[test]
+    #[cfg(target_pointer_width = "64")]
+    fn its_size_is_known() {
+        assert_eq!(size_of::<Dormant<Socket, Stateless>>(), 88);
+        assert_eq!(size_of::<Dormant<Socket, Shared>>(), 96);
+    }
+
+    #[test]
+    fn it_is_send_when_its_parts_are() {
+        assert_send::<Dormant<Socket, Stateless>>();
+        assert_send::<Dormant<Socket, Shared>>();
+    }
+}

@@ -18,5 +18,7 @@ pub(crate) mod flags;
 pub(crate) mod head;
 pub(crate) mod io;
 pub(crate) mod rehome;
+#[cfg(test)]
+pub(crate) mod sample;
 pub(crate) mod service;
 pub(crate) mod settings;

@@ -342,3 +342,27 @@ macro_rules! connection {
 
 connection!(Connection: Read + Write + Unpin);
 connection!(UpgradeableConnection: Read + Write + Unpin + Send + 'static);
+
+#[cfg(test)]
+mod tests {
+    use hyper_util::rt::TokioExecutor;
+
+    use super::super::super::sample::{Shared, Socket, Stateless, assert_send};
+    use super::*;
+
+    // What a waiting connection costs: growth is seen in review.
+    #[test]
+    #[cfg(target_pointer_width = "64")]
+    fn its_size_is_known() {
+        assert_eq!(size_of::<Connection<'static, Socket, Stateless, TokioExecutor>>(), 168);
+        assert_eq!(size_of::<Connection<'static, Socket, Shared, TokioExecutor>>(), 176);
+        assert_eq!(size_of::<UpgradeableConnection<'static, Socket, Shared, TokioExecutor>>(), 176);
+    }
+
+    #[test]
+    fn it_is_send_when_its_parts_are() {
+        assert_send::<Connection<'static, Socket, Stateless, TokioExecutor>>();
+        assert_send::<Connection<'static, Socket, Shared, TokioExecutor>>();
+        assert_send::<UpgradeableConnection<'static, Socket, Shared, TokioExecutor>>();
+    }
+}

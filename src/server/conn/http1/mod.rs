@@ -154,3 +154,23 @@ where
         f.debug_struct("Connection").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample::{Shared, Socket, Stateless, assert_send};
+    use super::*;
+
+    // What a waiting connection costs: growth is seen in review.
+    #[test]
+    #[cfg(target_pointer_width = "64")]
+    fn its_size_is_known() {
+        assert_eq!(size_of::<Connection<Socket, Stateless>>(), 168);
+        assert_eq!(size_of::<Connection<Socket, Shared>>(), 176);
+    }
+
+    #[test]
+    fn it_is_send_when_its_parts_are() {
+        assert_send::<Connection<Socket, Stateless>>();
+        assert_send::<Connection<Socket, Shared>>();
+    }
+}

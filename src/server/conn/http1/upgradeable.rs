@@ -95,3 +95,23 @@ where
         f.debug_struct("UpgradeableConnection").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::sample::{Shared, Socket, Stateless, assert_send};
+    use super::*;
+
+    // What a waiting connection costs: growth is seen in review.
+    #[test]
+    #[cfg(target_pointer_width = "64")]
+    fn its_size_is_known() {
+        assert_eq!(size_of::<UpgradeableConnection<Socket, Stateless>>(), 168);
+        assert_eq!(size_of::<UpgradeableConnection<Socket, Shared>>(), 176);
+    }
+
+    #[test]
+    fn it_is_send_when_its_parts_are() {
+        assert_send::<UpgradeableConnection<Socket, Stateless>>();
+        assert_send::<UpgradeableConnection<Socket, Shared>>();
+    }
+}

@@ -38,7 +38,8 @@ impl Default for Settings {
 /// A worker that was silent for so many heartbeats gets no more jobs, and when it has none in hand it is gone.
 pub(super) const SILENT_HEARTBEATS_MAX: u32 = 3;
 
-/// How many workers are known at once: each takes a connection, of which a process has 20,000 or fewer.
+/// How many workers are known at once: each takes a descriptor, of which a process has thousands, and is sent a `PING` at
+/// each heartbeat.
 pub(super) const WORKERS_MAX: usize = 4096;
 
 /// How many jobs a worker may take at once. A larger number in its `READY` means this one.

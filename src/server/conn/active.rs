@@ -79,7 +79,6 @@ where
                 replay.leftover = Vec::new();
                 replay.seen = 0;
                 replay.end = Some(end);
-                hyper = Some(settings.without_client());
                 Reply::Never
             }
             (Wake::End(end), None) => {

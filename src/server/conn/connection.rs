@@ -95,7 +95,6 @@ where
                         continue;
                     }
                     match active.rest() {
-                        Some(Rest::Parked) if !self.settings.takes_replay() => return Poll::Pending,
                         Some(rest) => ready!(self.go_dormant(rest, cx)),
                         None => ready!(self.poll_idle(cx)),
                     }

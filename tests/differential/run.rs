@@ -185,9 +185,7 @@ impl Pair<'_> {
         if ours.wire.has_ended() && !ignores_end && waiting {
             return Err(TestCaseError::fail(format!("after {step}, the client has left and nobody cares")));
         }
-        let takes_replay = case.settings.max_header_size.is_none_or(|max| max >= 57)
-            && case.settings.max_headers.is_none_or(|max| max >= 2);
-        let may_rest = ours.shared.may_rest() && !ours.wire.is_full() && (takes_replay || !waiting);
+        let may_rest = ours.shared.may_rest() && !ours.wire.is_full();
         if may_rest && !ours.wire.has_ended() && !ours.is_dormant() {
             return Err(TestCaseError::fail(format!("after {step}, the connection is not dormant")));
         }

@@ -49,7 +49,6 @@ pub(crate) struct Active<I, S: HttpService<Incoming>, M> {
     fresh: bool,
     // The head in hand is larger than what is worth to be kept as bytes: hyper keeps it until it is whole.
     large_head: bool,
-    takes_replay: bool,
     // hyper has the builder's own settings, and no connection has ended with it.
     standard: bool,
     _io: std::marker::PhantomData<fn() -> I>,
@@ -84,7 +83,6 @@ where
                 replay.leftover = Vec::new();
                 replay.seen = 0;
                 replay.end = Some(end);
-                hyper = Some(settings.without_client());
                 Reply::Never
             }
             (Wake::End(end), None) => {
@@ -122,18 +120,7 @@ where
         if shutdown {
             machine.graceful_shutdown();
         }
-        Self {
-            machine,
-            flags,
-            slot,
-            notes,
-            called: false,
-            fresh,
-            large_head,
-            takes_replay: settings.takes_replay(),
-            standard,
-            _io: std::marker::PhantomData,
-        }
+        Self { machine, flags, slot, notes, called: false, fresh, large_head, standard, _io: std::marker::PhantomData }
     }
 
     /// Drives hyper. `poll` is how: with or without closing the IO in the end.
@@ -203,7 +190,6 @@ where
     /// Whether hyper may be put away.
     pub(crate) fn rest(&self) -> Option<Rest> {
         match self.flags.rest()? {
-            Rest::Parked if !self.takes_replay => None,
             // Not while it holds a large head, nor after an HTTP/1.0 request: hyper answers a malformed head in the
             // version of the request before.
             Rest::Idle if self.large_head || self.slot.head().is_http_10() => None,
@@ -333,19 +319,8 @@ where
     <S::ResBody as http_body::Body>::Error: Into<BoxError>,
 {
     pub(crate) fn with_upgrades(self) -> Active<I, S, Upgradeable<I, S>> {
-        let Self { machine, flags, slot, notes, called, fresh, large_head, takes_replay, standard, _io } = self;
-        Active {
-            machine: machine.with_upgrades(),
-            flags,
-            slot,
-            notes,
-            called,
-            fresh,
-            large_head,
-            takes_replay,
-            standard,
-            _io,
-        }
+        let Self { machine, flags, slot, notes, called, fresh, large_head, standard, _io } = self;
+        Active { machine: machine.with_upgrades(), flags, slot, notes, called, fresh, large_head, standard, _io }
     }
 }
 

@@ -21,7 +21,7 @@ pin_project! {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
             this.flags.clear(Flag::Responding);
-            // The end of a chunked body is buffered with its drop.
+            // The head, or the end of a chunked body, is buffered with its drop.
             this.flags.clear(Flag::Flushed);
         }
     }

@@ -154,7 +154,6 @@ impl Flags {
     pub(crate) fn answered(&self) {
         self.clear(Flag::Waiting);
         self.clear(Flag::Upgrade);
-        self.clear(Flag::Flushed);
     }
 
     /// Whether the response is done, or none is due.

@@ -8,7 +8,6 @@ use hyper::rt::Timer;
 use hyper::server::conn::http1;
 
 use super::deadline::{DefaultTimer, Elapsed};
-use super::head::{REPLAY_BYTES_MAX, REPLAY_HEADERS_MAX};
 use super::io::LEFTOVER_BYTES_MAX;
 
 /// What a connection waits for, each with a limit of its own. None runs while a request is parked.
@@ -36,7 +35,6 @@ pub(crate) struct Settings {
     pub(crate) half_close: bool,
     pub(crate) timer: Arc<dyn Timer + Send + Sync>,
     max_header_size: Option<usize>,
-    max_headers: Option<usize>,
     header_read_timeout: Option<Duration>,
     first_byte_timeout: Option<Option<Duration>>,
     idle_timeout: Option<Option<Duration>>,
@@ -54,7 +52,6 @@ impl Settings {
             half_close: false,
             timer: Arc::new(DefaultTimer),
             max_header_size: None,
-            max_headers: None,
             header_read_timeout: Some(HEADER_READ_TIMEOUT),
             first_byte_timeout: None,
             idle_timeout: None,
@@ -64,24 +61,6 @@ impl Settings {
     pub(crate) fn set_max_header_size(&mut self, max: usize) {
         self.max_header_size = Some(max);
         self.hyper.max_header_size(max);
-    }
-
-    pub(crate) fn set_max_headers(&mut self, max: usize) {
-        self.max_headers = Some(max);
-        self.hyper.max_headers(max);
-    }
-
-    /// Whether hyper takes any head that is replayed to it. Limits that forbid it keep hyper with a request that waits.
-    pub(crate) fn takes_replay(&self) -> bool {
-        self.max_header_size.is_none_or(|max| max >= REPLAY_BYTES_MAX)
-            && self.max_headers.is_none_or(|max| max >= REPLAY_HEADERS_MAX)
-    }
-
-    /// hyper's builder for a request whose client has gone: it is replayed whatever the limits are.
-    pub(crate) fn without_client(&self) -> http1::Builder {
-        let mut hyper = self.hyper.clone();
-        hyper.max_header_size(REPLAY_BYTES_MAX).max_headers(REPLAY_HEADERS_MAX);
-        hyper
     }
 
     /// The length from which hyper looks at a head that is not whole.

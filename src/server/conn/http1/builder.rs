@@ -123,7 +123,7 @@ impl Builder {
     ///
     /// Default is 100.
     pub fn max_headers(&mut self, val: usize) -> &mut Self {
-        self.settings().set_max_headers(val);
+        self.settings().hyper.max_headers(val);
         self
     }
 

@@ -22,7 +22,7 @@ static ALONE: Mutex<()> = Mutex::new(());
 pub struct Watched {
     addr: Option<SocketAddr>,
     pub handle: ShutdownHandle,
-    stats: Stats,
+    pub stats: Stats,
     returned: mpsc::Receiver<io::Result<()>>,
     descriptors_before: usize,
     // Nobody reads it: it is held.

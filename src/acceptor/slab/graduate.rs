@@ -190,6 +190,10 @@ fn poll_once<S: App>(
                 active.graceful_shutdown();
                 drop_because(Outcome::ShutDown, || active.answer(own(response())));
             }
+            // For a hyper that knows from the start that this request is the last.
+            Some(_) if !active.is_last() && active.has_large_head() && active.is_reading_head() => {
+                return Poll::Ready(Left::Rests);
+            }
             Some(_) if !active.is_last() && !active.has_large_head() => active.graceful_shutdown(),
             _ if active.rest().is_some() => return Poll::Ready(Left::Rests),
             _ => return Poll::Pending,

@@ -67,6 +67,19 @@ async fn a_head_that_dribbles_does_not_put_its_deadline_off() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn blank_lines_before_a_head_do_not_put_its_deadline_off() {
+    let (mut peer, _desk, mut connection) = connection(|builder| {
+        builder.header_read_timeout(Duration::from_secs(5)).first_byte_timeout(None).idle_timeout(None);
+    });
+    for _ in 0..5 {
+        peer.send("\r\n\r\n");
+        assert!(connection.run().is_pending());
+        advance(Duration::from_millis(900)).await;
+    }
+    assert_ends_after(&mut connection, Duration::from_millis(500)).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_large_head_that_dribbles_does_not_put_its_deadline_off() {
     let (mut peer, _desk, mut connection) = connection(|builder| {
         builder.header_read_timeout(Duration::from_secs(5)).first_byte_timeout(None).idle_timeout(None);

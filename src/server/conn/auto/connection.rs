@@ -77,7 +77,7 @@ struct Reading<'a, I, S, E> {
 /// The standard library's needs a `Clone` that only [`Connection::into_owned`] does.
 enum Cow<'a, T> {
     Borrowed(&'a T),
-    Owned(T),
+    Owned(Box<T>),
 }
 
 /// The two kinds of an HTTP/1 connection.
@@ -155,7 +155,7 @@ where
         match self {
             Self::Reading(reading) => {
                 let Reading { io, service, builder, only, preface, deadline, cancelled } = reading;
-                let builder = Cow::Owned(builder.clone());
+                let builder = Cow::Owned(Box::new(builder.clone()));
                 State::Reading(Reading { io, service, builder, only, preface, deadline, cancelled })
             }
             Self::Http1(connection) => State::Http1(connection),

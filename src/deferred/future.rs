@@ -96,8 +96,8 @@ impl<B> Deferred<B> {
     /// A [`send`](super::Responder::send) at the same instant either wins or gets its response back; never both,
     /// never neither. A second call replaces the first.
     ///
-    /// It is never early. In an `Acceptor` on Unix it may be late by a thirty-second of `after`, or by a millisecond if
-    /// that is more: one coarse timer serves all requests there.
+    /// It is never early. In an `Acceptor` on Unix it may be late by a sixty-fourth of `after` and two milliseconds
+    /// beside that: one coarse timer serves all requests there.
     pub fn timeout(mut self, after: Duration, reply: impl FnOnce() -> Response<B> + Send + 'static) -> Self {
         self.timeout = Some(Box::new(reply));
         self.alarm = Alarm::after(after).into();

@@ -54,7 +54,7 @@ type Answer = std::pin::Pin<Box<dyn Future<Output = Result<http::Response<TestBo
 fn serve(make: impl FnOnce() -> Box<dyn Fn(Request<Incoming>) -> Answer> + Send + 'static) -> Watched {
     Watched::on_loopback(|| {
         let answer = make();
-        service_fn(move |request| answer(request))
+        service_fn(answer)
     })
 }
 
@@ -81,7 +81,7 @@ fn ask(client: &mut Client, way: &str) {
     match way {
         "CONNECT" => client.write("CONNECT host:443 HTTP/1.1\r\nhost: host:443\r\n\r\n"),
         path => {
-            client.write(format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n"))
+            client.write(format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n"));
         }
     }
 }

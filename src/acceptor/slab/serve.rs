@@ -83,10 +83,7 @@ impl<S: App> Held<S> {
 
     fn put_due(self, worker: &mut Worker<S>, due: Tick) {
         let Self { key, dormant, waker, mut queued, .. } = self;
-        if due.is_set() && (!queued.is_set() || due.is_before(queued)) {
-            worker.wheel.insert(due, key, worker.now);
-            queued = due;
-        }
+        worker.wheel.arm(due, &mut queued, key, worker.now);
         let Dormant::<S> { io, service: Served { peer, .. }, parked, leftover, seen, notes } = dormant;
         let (socket, input) = io.into_socket();
         let (future, head) = parked.map(|Parked { future, head }| (future, head)).unzip();

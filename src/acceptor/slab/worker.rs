@@ -260,21 +260,15 @@ impl<S: App> Worker<S> {
             self.wheel.advance(self.now, SLICE, &mut due);
             self.due = due;
         }
-        let now = self.wheel.now(self.now);
         for _ in 0..SLICE {
             let Some(key) = self.due.pop() else { break };
             let Some(entry) = self.entries.dormant(key) else { continue };
-            if entry.queued.has_come(now) {
-                entry.queued = Tick::NEVER;
-            }
-            if entry.due.has_come(now) {
+            if self.wheel.ring(entry.due, &mut entry.queued, key, self.now) {
                 self.visit(key, Held::overdue);
-            } else if entry.due.is_set() && !entry.queued.is_set() {
-                // It has been put off since.
-                entry.queued = entry.due;
-                let due = entry.due;
-                self.wheel.insert(due, key, self.now);
             }
+        }
+        if self.due.is_empty() && self.due.capacity() > SLICE {
+            self.due = Vec::new();
         }
         !self.due.is_empty()
     }

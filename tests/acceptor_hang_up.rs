@@ -14,8 +14,9 @@ use support::{Client, ServerProcess, Waiters, assert_nothing_held, await_waiting
 const ROUND: usize = 500;
 /// After so many the allocator has what it needs.
 const WARM_UP_ROUNDS: usize = 20;
-/// What may be more after 40,000 requests than before them: 25 bytes each, less than the smallest allocation.
-const GROWTH_BYTES_MAX: u64 = 1_000_000;
+/// What may be more after the warm-up: what an allocator moves about, and less than its smallest piece for one request
+/// in eight of a million.
+const GROWTH_BYTES_MAX: u64 = 4_000_000;
 
 #[test]
 #[ignore = "the server of the other test, which runs it in a process of its own"]
@@ -34,16 +35,16 @@ fn server() {
 
 #[test]
 fn fifty_thousand_that_park_and_hang_up_leave_nothing_behind() {
-    park_and_hang_up(50_000);
+    park_and_hang_up(50_000, 1_000_000);
 }
 
 #[test]
-#[ignore = "takes a minute or two, and finds what leaks in one of a thousand cases"]
+#[ignore = "takes a minute or two, and finds what leaks in one of ten cases"]
 fn a_million_that_park_and_hang_up_leave_nothing_behind() {
-    park_and_hang_up(1_000_000);
+    park_and_hang_up(1_000_000, GROWTH_BYTES_MAX);
 }
 
-fn park_and_hang_up(count: usize) {
+fn park_and_hang_up(count: usize, growth_bytes_max: u64) {
     let server = ServerProcess::spawn("server");
     let mut control = Client::connect(server.addr);
     let mut before = None;
@@ -66,7 +67,7 @@ fn park_and_hang_up(count: usize) {
     }
     let (bytes, open) = before.unwrap();
     let grown = resident_bytes(server.id()).saturating_sub(bytes);
-    assert!(grown < GROWTH_BYTES_MAX, "{grown} bytes more than the {bytes} before");
+    assert!(grown < growth_bytes_max, "{grown} bytes more than the {bytes} before");
     assert_eq!(descriptors(server.id()), open);
     server.interrupt();
     let (status, output) = server.wait();

@@ -17,6 +17,7 @@ use crate::support::{Client, PATIENCE, Park, TestBody, Watched, text};
 type Upgrades = mpsc::Receiver<OnUpgrade>;
 
 /// Upgrades what asks for it, and gives the IO to the test. All else is parked.
+#[allow(clippy::type_complexity, reason = "three things that are taken apart at once")]
 fn upgrading() -> (
     impl FnOnce() -> Box<dyn Fn(Request<Incoming>) -> Answer> + Send,
     Upgrades,

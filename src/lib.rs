@@ -64,6 +64,7 @@ pub mod offload;
 pub mod queue;
 #[cfg(feature = "server")]
 #[cfg_attr(docsrs, doc(cfg(feature = "server")))]
+#[cfg_attr(not(feature = "acceptor"), allow(dead_code, reason = "what only the acceptor needs of it"))]
 pub mod server;
 mod timer;
 #[cfg(feature = "topic")]

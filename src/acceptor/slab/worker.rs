@@ -24,7 +24,7 @@ use super::engine::Vacant;
 use super::entries::Entries;
 use super::graduate::{Back, Home, Returned};
 use super::reactor;
-use super::ready::Registration;
+use super::ready::{Registration, Taken};
 use super::serve::Held;
 use super::wheel::{Tick, Wheel};
 use super::{Answer, App};
@@ -58,7 +58,7 @@ pub(super) struct Worker<S: App> {
     accept: Option<Accept>,
     sleep: Pin<Box<Sleep>>,
     // Taken from where they come in, and not looked at yet.
-    woken: Vec<u32>,
+    woken: Taken,
     due: Vec<u32>,
     returned: Vec<Returned<S>>,
     // While it drains: the next key to be looked at.
@@ -115,7 +115,7 @@ impl<S: App> Worker<S> {
             events: mio::Events::with_capacity(SLICE),
             accept: Some(accept),
             sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
-            woken: Vec::new(),
+            woken: Taken::default(),
             due: Vec::new(),
             returned: Vec::new(),
             draining: None,
@@ -204,16 +204,9 @@ impl<S: App> Worker<S> {
     }
 
     fn wake_slice(&mut self, waker: &Waker) -> bool {
-        let taken = self.woken.is_empty();
-        if taken {
-            let mut woken = std::mem::take(&mut self.woken);
-            self.registration.ready().take(&mut woken, waker);
-            // From its end, in the order of the wakes.
-            woken.reverse();
-            self.woken = woken;
-        }
+        self.woken.begin_round(self.registration.ready(), waker);
         for _ in 0..SLICE {
-            let Some(key) = self.woken.pop() else { break };
+            let Some(key) = self.woken.next() else { break };
             if self.is_parked(key) {
                 self.visit(key, Held::look);
             } else if let Some(entry) = self.entries.dormant(key) {
@@ -226,11 +219,7 @@ impl<S: App> Worker<S> {
                 return true;
             }
         }
-        if self.woken.is_empty() && self.woken.capacity() > SLICE {
-            self.woken = Vec::new();
-        }
-        // Who was woken since the queue was last emptied is in it, and has found no waker of the loop there.
-        !taken || !self.woken.is_empty()
+        self.woken.end_round()
     }
 
     fn return_slice(&mut self, waker: &Waker) -> bool {

@@ -133,7 +133,9 @@ where
     fn resume(&mut self, wake: Wake<S::ResBody>) {
         let State::Dormant(dormant) = std::mem::replace(&mut self.state, State::Gone) else { return };
         if matches!(wake, Wake::Readable) && self.wait != Wait::Head {
-            self.brisk = self.wait == Wait::Idle && self.deadline.was_set_within(&*self.settings.timer, LINGER);
+            self.brisk = self.wait == Wait::Idle
+                && self.deadline.was_set_within(&*self.settings.timer, LINGER)
+                && self.settings.has_clock();
             self.wait = Wait::Head;
             self.deadline.set(&*self.settings.timer, self.settings.timeout(Wait::Head));
         }

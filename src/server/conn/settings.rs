@@ -34,6 +34,7 @@ pub(crate) struct Settings {
     pub(crate) hyper: http1::Builder,
     pub(crate) half_close: bool,
     pub(crate) timer: Arc<dyn Timer + Send + Sync>,
+    own_timer: bool,
     max_header_size: Option<usize>,
     header_read_timeout: Option<Duration>,
     first_byte_timeout: Option<Option<Duration>>,
@@ -51,6 +52,7 @@ impl Settings {
             hyper,
             half_close: false,
             timer: Arc::new(DefaultTimer),
+            own_timer: false,
             max_header_size: None,
             header_read_timeout: Some(HEADER_READ_TIMEOUT),
             first_byte_timeout: None,
@@ -75,6 +77,16 @@ impl Settings {
             Wait::Idle => self.idle_timeout = Some(timeout),
             Wait::Linger => {}
         }
+    }
+
+    pub(crate) fn set_timer(&mut self, timer: Arc<dyn Timer + Send + Sync>) {
+        self.timer = timer;
+        self.own_timer = true;
+    }
+
+    /// Whether time passes: without a tokio runtime the default timer stands still, and nobody may linger until it rings.
+    pub(crate) fn has_clock(&self) -> bool {
+        self.own_timer || tokio::runtime::Handle::try_current().is_ok()
     }
 
     /// The limit of a wait. Those for the first byte and between requests are the head's unless set, as in hyper.

@@ -206,7 +206,7 @@ impl Builder {
     where
         M: Timer + Send + Sync + 'static,
     {
-        self.settings().timer = Arc::new(timer);
+        self.settings().set_timer(Arc::new(timer));
         self
     }
 

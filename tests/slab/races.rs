@@ -72,8 +72,8 @@ fn what_is_accepted_is_taken_or_given_back() {
             }
             sender.send(responder).unwrap();
             deferred
-                .on_undelivered(|_| drop(BACK.fetch_add(1, SeqCst)))
-                .on_complete(|outcome| drop(TAKEN.fetch_add(usize::from(outcome == Outcome::Answered), SeqCst)))
+                .on_undelivered(|_| _ = BACK.fetch_add(1, SeqCst))
+                .on_complete(|outcome| _ = TAKEN.fetch_add(usize::from(outcome == Outcome::Answered), SeqCst))
         })
     });
     let mut control = server.connect();

@@ -14,6 +14,8 @@ mod log;
 mod request;
 mod run;
 mod service;
+#[cfg(feature = "acceptor")]
+mod sockets;
 mod wire;
 mod world;
 

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Tells what an acceptor does, from any thread, also while it serves and after it has ended. Cheap to clone.
 ///
+/// Elsewhere than on Unix there is no slab: `graduated`, `resumed` and `slab_bytes` stay at zero there.
+///
 /// ```no_run
 /// # fn main() -> std::io::Result<()> {
 /// let acceptor = hyper_deferred::Acceptor::bind("127.0.0.1:8080")?;

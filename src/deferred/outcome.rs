@@ -41,7 +41,7 @@ thread_local! {
 }
 
 /// What a drop on this thread means at this moment.
-pub(super) fn drop_cause() -> Outcome {
+pub(crate) fn drop_cause() -> Outcome {
     // The thread may be ending and its locals gone: then nothing but the default can be meant.
     DROPPED_BECAUSE.try_with(Cell::get).unwrap_or(Outcome::ClientGone)
 }

@@ -21,6 +21,8 @@ mod regressions;
 mod request;
 mod run;
 mod service;
+#[cfg(feature = "acceptor")]
+mod sockets;
 mod wire;
 mod world;
 

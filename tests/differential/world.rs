@@ -108,16 +108,26 @@ impl Woken {
 /// Polls that one step may take before it is a loop that never ends.
 const POLLS_MAX: usize = 200_000;
 
+pub fn hyper_builder(settings: Settings) -> hyper::server::conn::http1::Builder {
+    let mut builder = hyper::server::conn::http1::Builder::new();
+    configure!(builder, settings);
+    builder
+}
+
+pub fn our_builder(settings: Settings) -> hyper_deferred::server::conn::http1::Builder {
+    let mut builder = hyper_deferred::server::conn::http1::Builder::new();
+    configure!(builder, settings);
+    builder
+}
+
 impl World {
     pub fn hyper(case: &Case) -> Self {
-        let mut builder = hyper::server::conn::http1::Builder::new();
-        configure!(builder, case.settings);
+        let builder = hyper_builder(case.settings);
         Self::new(case, |io, service| Box::new(Hyper::new(case.mode, builder.serve_connection(io, service))))
     }
 
     pub fn ours(case: &Case) -> Self {
-        let mut builder = hyper_deferred::server::conn::http1::Builder::new();
-        configure!(builder, case.settings);
+        let builder = our_builder(case.settings);
         Self::new(case, |io, service| Box::new(Ours::new(case.mode, builder.serve_connection(io, service))))
     }
 

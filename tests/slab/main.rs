@@ -1,11 +1,14 @@
 //! The acceptor under load, abuse and bad luck, over real sockets. What each test leaves behind is nothing: no open
 //! descriptor, and no connection that `stats()` knows of.
-#![cfg(all(target_os = "linux", feature = "acceptor", not(hyper_deferred_tasks)))]
+#![cfg(all(target_os = "linux", feature = "acceptor"))]
 #![allow(unreachable_pub)]
 #![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 #[path = "../support/mod.rs"]
 mod support;
+
+/// Whether connections that wait are in a slab, and not each in a task of its own.
+const HAS_SLAB: bool = cfg!(not(hyper_deferred_tasks));
 
 mod limits;
 mod panics;
@@ -15,6 +18,7 @@ mod returns;
 mod shutdown;
 mod slow;
 mod timeouts;
+#[cfg(not(hyper_deferred_tasks))]
 mod unix;
 mod upgrades;
 mod wakes;

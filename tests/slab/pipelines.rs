@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
 use hyper_deferred::{Responder, deferred};
 
+use crate::HAS_SLAB;
 use crate::support::{Client, PATIENCE, Park, TestBody, Watched, text};
 
 /// As the acceptor has it: what is read ahead of a request.
@@ -156,7 +157,7 @@ fn bodies_arrive_in_pieces() {
             assert_eq!(answer(client), "30000");
         }
     }
-    assert!(server.stats().graduated > 0);
+    assert_eq!(server.stats().graduated > 0, HAS_SLAB);
     drop(clients);
     server.await_rest(&mut control);
     drop(control);
@@ -181,4 +182,34 @@ fn a_body_that_breaks_off_ends_its_request() {
     }
     drop(control);
     server.finish();
+}
+
+#[test]
+fn a_length_beside_chunks_closes_the_connection_however_they_arrive() {
+    // RFC 9112, section 6.1.
+    let fields = ["content-length: 3\r\ntransfer-encoding: chunked", "transfer-encoding: chunked\r\ncontent-length: 3"];
+    for (method, fields) in [("POST", fields[0]), ("POST", fields[1]), ("GET", fields[1])] {
+        let request = format!("{method} /later HTTP/1.1\r\nhost: test\r\n{fields}\r\n\r\n1\r\na\r\n0\r\n\r\n");
+        for cut in 1..request.len() {
+            let (sender, responders) = mpsc::channel();
+            // A new one each time, so that none of what serves it has served another.
+            let server = Watched::on_loopback(|| measure(sender));
+            let mut client = server.connect();
+            let (first, rest) = request.split_at(cut);
+            client.write(first);
+            // The server reads in order, and this comes after.
+            let mut control = server.connect();
+            control.text("/now");
+            client.write(rest);
+            let (responder, len) = responders.recv_timeout(PATIENCE).unwrap();
+            assert_eq!(len, 1);
+            control.text("/now");
+            responder.send(text("woken")).unwrap();
+            let head = client.read_head();
+            assert_eq!(head.field("connection"), Some("close"), "with {first:?} first");
+            assert_eq!(client.read_to_end(), b"woken");
+            drop((client, control));
+            server.finish();
+        }
+    }
 }

@@ -168,6 +168,8 @@ fn what_comes_with_the_request_is_the_first_of_the_new_protocol() {
     server.finish();
 }
 
+// In a task it is registered with the runtime of the server, and ends with it.
+#[cfg(not(hyper_deferred_tasks))]
 #[test]
 fn a_shutdown_does_not_touch_who_is_upgraded() {
     let (make, upgrades, _responders) = upgrading();

@@ -11,6 +11,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
 
+use crate::HAS_SLAB;
 use crate::support::{PATIENCE, Park, TestBody, Watched, text};
 
 #[test]
@@ -182,6 +183,10 @@ fn wakers_may_be_kept_for_longer_than_their_connection_and_their_server() {
             waking.join().unwrap();
         }
         assert_eq!(server.connect().text("/now"), "now");
+        if !HAS_SLAB {
+            // A task's waker has its runtime's descriptors; one of an entry in the slab has nothing.
+            wakers.lock().unwrap().clear();
+        }
         server.finish();
         wake_all();
     }

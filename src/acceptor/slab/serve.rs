@@ -23,7 +23,7 @@ use crate::server::conn::settings::Wait;
 use crate::timer::{self, Alarm};
 
 /// How often a hyper that has yielded in the middle of a pipeline is driven on before it gets a task of its own: one
-/// client's pipeline of 64 requests is no more than a slice of others' wakes.
+/// client's pipeline of 64 requests is no more than two slices of others' wakes.
 const DRIVES_MAX: usize = 4;
 
 /// How hyper has left a connection.

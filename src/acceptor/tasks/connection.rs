@@ -16,12 +16,54 @@ use tokio::net::TcpStream;
 use super::super::Config;
 use super::super::service::{Client, Served, own};
 use super::super::shutdown::Stop;
+use super::super::stats::Counters;
+use super::counted::{Counted, Counts};
 use crate::BoxError;
 use crate::server::conn::http1::Builder;
 
 impl Client for SocketAddr {
     fn addr(&self) -> Option<SocketAddr> {
         Some(*self)
+    }
+}
+
+/// What a connection is counted as.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Active,
+    Parked,
+    Idle,
+}
+
+/// One connection among those that are counted, for as long as it is there.
+struct Gauge<'a> {
+    counters: &'a Counters,
+    state: Option<State>,
+}
+
+impl Gauge<'_> {
+    fn set(&mut self, state: Option<State>) {
+        if state == self.state {
+            return;
+        }
+        let counter = |state| match state {
+            State::Active => &self.counters.active,
+            State::Parked => &self.counters.parked,
+            State::Idle => &self.counters.idle,
+        };
+        if let Some(old) = self.state {
+            counter(old).decrement();
+        }
+        if let Some(new) = state {
+            counter(new).increment();
+        }
+        self.state = state;
+    }
+}
+
+impl Drop for Gauge<'_> {
+    fn drop(&mut self) {
+        self.set(None);
     }
 }
 
@@ -34,7 +76,11 @@ where
     B::Error: Into<BoxError>,
 {
     let builder = Builder::from_shared(config.settings.clone());
-    let connection = builder.serve_connection(TokioIo::new(stream), Served { service, peer });
+    let counts = Counts { config: config.clone(), waiting: Rc::default() };
+    let mut gauge = Gauge { counters: config.stats.counters(), state: None };
+    let waiting = counts.waiting.clone();
+    let service = Counted { service: Served { service, peer }, counts };
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
     let mut connection = connection.with_upgrades();
     let mut stop_at_last = stop.clone();
     let mut draining = pin!(stop.draining());
@@ -46,6 +92,11 @@ where
             if let Poll::Ready(served) = pin!(&mut connection).poll(cx) {
                 return Poll::Ready(Some(served));
             }
+            gauge.set(Some(match (connection.is_dormant(), waiting.get()) {
+                (false, _) => State::Active,
+                (true, true) => State::Parked,
+                (true, false) => State::Idle,
+            }));
             drained = drained || draining.as_mut().poll(cx).is_ready();
             let answer = || {
                 config.stats.counters().shut_down.increment();
@@ -59,7 +110,12 @@ where
     .await;
     match served {
         None => tracing::debug!(%peer, "closed a connection that the shutdown's deadline found active"),
-        Some(Err(error)) => tracing::debug!(%peer, %error, "a connection ended with an error"),
+        Some(Err(error)) => {
+            if error.is_timeout() {
+                config.stats.counters().timed_out.increment();
+            }
+            tracing::debug!(%peer, %error, "a connection ended with an error");
+        }
         Some(Ok(())) => {}
     }
 }

@@ -1,10 +1,10 @@
 //! Each connection in a task of its own, which is dormant while it waits.
 //!
-//! For platforms without descriptors that a slab could watch. Clients are served as with the slab; a connection that
-//! waits costs a task and a registration with tokio more. The number of parked requests is not limited, and of the
-//! numbers in `stats.rs` only what was accepted and what the shutdown answered is counted.
+//! For platforms without descriptors that a slab could watch. Everything behaves as with the slab; a connection that
+//! waits costs a task and a registration with tokio more. Of its numbers those that only a slab has stay at zero.
 
 mod connection;
+mod counted;
 
 use std::future::Future;
 use std::io;

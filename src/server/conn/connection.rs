@@ -267,6 +267,12 @@ where
                 drop_because(Outcome::ShutDown, || active.answer(answer()));
                 true
             }
+            State::Active(active) if !active.is_last() && active.has_large_head() && active.is_reading_head() => {
+                // For a hyper that knows from the start that this request is the last.
+                active.graceful_shutdown();
+                self.replace_active(|end| end.map_or(Wake::Readable, Wake::End));
+                true
+            }
             State::Active(active) if !active.is_last() && !active.has_large_head() => {
                 active.graceful_shutdown();
                 true

@@ -170,6 +170,25 @@ fn a_client_that_leaves_behind_a_stray_byte_while_its_upgrade_waits_is_noticed()
 }
 
 #[test]
+fn a_client_that_leaves_is_noticed_though_the_response_before_finds_no_room() {
+    let plan = Plan {
+        wait_before: Wait::Gate,
+        read: ReadBody::Drop,
+        answer: answer(vec![BodyStep::Data(1000)]),
+        ..Plan::new()
+    };
+    let input = "POST / HTTP/1.1\r\ncontent-length: 2\r\n\r\nabPOST / HTTP/1.1\r\ncontent-length: 20\r\n\r\nab";
+    for vectored in [false, true] {
+        let steps = vec![Step::DeliverRest, Step::Open(0), Step::End(End::Eof)];
+        let mut case = Case::new(input, vec![plan.clone()], steps);
+        case.wire.window = 0;
+        case.wire.vectored = vectored;
+        check(&case);
+        check_each_cut(&case);
+    }
+}
+
+#[test]
 fn a_shutdown_between_requests_closes_whatever_has_come_of_the_next() {
     let long = format!("GET / HTTP/1.1\r\nx-long: {}", "v".repeat(9000));
     for next in ["", "G", "GET / HTTP/1.1\r\n", &long] {

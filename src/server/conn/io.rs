@@ -93,9 +93,10 @@ impl<I: Read + Unpin> Io<I> {
         }
     }
 
-    /// Reads on while hyper does not, for one reason: to notice a client that leaves while its request waits.
-    fn read_ahead(&mut self, cx: &mut Context<'_>) {
-        if self.half_close || !self.flags.has(Flag::Waiting) || self.flags.has(Flag::ReadBlocked) {
+    /// Reads on while hyper does not, for one reason: to notice a client that leaves while its request waits. hyper ends
+    /// each of its rounds with a flush, or with a write for which there is no room: there it is known not to read.
+    fn read_ahead_if(&mut self, round_ends: bool, cx: &mut Context<'_>) {
+        if !round_ends || self.half_close || !self.flags.has(Flag::Waiting) || self.flags.has(Flag::ReadBlocked) {
             return;
         }
         let Self { inner, replay, flags, .. } = self;
@@ -164,7 +165,9 @@ impl<I: Read + Write + Unpin> Write for Io<I> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         this.flags.clear(Flag::Flushed);
-        this.flags.task_context(cx, |cx| Pin::new(&mut this.inner).poll_write(cx, buf))
+        let written = this.flags.task_context(cx, |cx| Pin::new(&mut this.inner).poll_write(cx, buf));
+        this.read_ahead_if(written.is_pending(), cx);
+        written
     }
 
     fn poll_write_vectored(
@@ -174,7 +177,9 @@ impl<I: Read + Write + Unpin> Write for Io<I> {
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         this.flags.clear(Flag::Flushed);
-        this.flags.task_context(cx, |cx| Pin::new(&mut this.inner).poll_write_vectored(cx, bufs))
+        let written = this.flags.task_context(cx, |cx| Pin::new(&mut this.inner).poll_write_vectored(cx, bufs));
+        this.read_ahead_if(written.is_pending(), cx);
+        written
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -183,8 +188,7 @@ impl<I: Read + Write + Unpin> Write for Io<I> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        // hyper ends each of its rounds with a flush, so that this is the place where it is known not to read.
-        this.read_ahead(cx);
+        this.read_ahead_if(true, cx);
         let flush = this.flags.task_context(cx, |cx| Pin::new(&mut this.inner).poll_flush(cx));
         this.flags.put(Flag::Flushed, matches!(flush, Poll::Ready(Ok(()))));
         flush

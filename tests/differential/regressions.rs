@@ -71,6 +71,25 @@ fn a_body_that_ends_after_its_response_is_told_so_with_the_next_request() {
 }
 
 #[test]
+fn a_body_that_ends_while_its_response_finds_no_room_is_told_so_with_the_next_request() {
+    // All of the response is with hyper, and its body does not know that it was the last part.
+    let body = vec![BodyStep::Data(8151), BodyStep::Wait(Wait::No)];
+    let Answer::Response { status, version, headers, .. } = answer(vec![]) else { unreachable!() };
+    let answer = Answer::Response { status, version, headers, size: Size::Exact, body };
+    let plan = Plan { read: ReadBody::Task, answer, ..Plan::new() };
+    let input = format!("POST / HTTP/1.1\r\ncontent-length: 6\r\n\r\nabcdef{GET}");
+    let head_len = input.find("abc").unwrap();
+    for vectored in [false, true] {
+        let steps = vec![Step::Deliver(head_len), Step::Deliver(6), Step::Allow(1 << 20)];
+        let mut case = Case::new(input.clone(), vec![plan.clone()], steps);
+        case.settings.max_buf_size = Some(8192);
+        case.wire.window = 0;
+        case.wire.vectored = vectored;
+        check(&case);
+    }
+}
+
+#[test]
 fn a_malformed_head_that_comes_in_parts_is_refused_when_hyper_refuses_it() {
     let inputs = [
         "GET / HTTP/2.0\r\n\r\n",
@@ -253,6 +272,13 @@ fn a_request_with_both_lengths_is_the_last_wherever_it_stands() {
     for both in both {
         for input in [format!("{both}{GET}"), format!("{GET}{both}{GET}")] {
             check_each_cut(&Case::new(input, vec![Plan::gated()], vec![]));
+        }
+        // Read ahead of hyper, because the body before it is not.
+        let input = format!("POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n{both}");
+        for read in [ReadBody::PollOnce, ReadBody::Keep, ReadBody::Drop] {
+            let case = Case::new(input.clone(), vec![reading(read), Plan::gated()], vec![]);
+            check_each_cut(&case);
+            check_each_cut(&Case { steps: vec![Step::Deliver(1)], ..case });
         }
     }
 }

@@ -19,7 +19,7 @@ use super::service::{Adapter, Reply, Slot};
 use super::settings::Settings;
 use crate::BoxError;
 
-/// Probes in a row: one in which the response is done, one that tells that hyper has no body to hand over, and one that
+/// Probes in a row: one in which the service answers, one that tells that hyper has no body to hand over, and one that
 /// tells that it goes on reading after it.
 const PROBES_MAX: usize = 3;
 
@@ -136,9 +136,9 @@ where
             if result.is_ready() || !self.flags.wants_probe() {
                 break;
             }
-            let responded = self.flags.responded();
+            let waited = self.flags.has(Flag::Waiting);
             result = self.probe(cx, &poll);
-            if !self.flags.has(Flag::BodyReleased) && responded == self.flags.responded() {
+            if !self.flags.has(Flag::BodyReleased) && waited == self.flags.has(Flag::Waiting) {
                 break;
             }
         }
@@ -155,7 +155,7 @@ where
         poll: impl Fn(&mut M, &mut Context<'_>) -> Poll<hyper::Result<()>>,
     ) -> Poll<hyper::Result<()>> {
         let released_before = self.flags.has(Flag::BodyReleased);
-        let responded_before = self.flags.responded();
+        let answered_before = !self.flags.has(Flag::Waiting);
         let probe = Arc::new(Probe { task: cx.waker().clone(), woken: AtomicBool::new(false) });
         self.flags.begin_poll();
         self.flags.begin_probe(cx.waker());
@@ -165,7 +165,7 @@ where
         if !self.flags.has(Flag::Called) {
             let released = Arc::into_inner(probe).is_some_and(|probe| !probe.woken.into_inner());
             self.flags.put(Flag::BodyReleased, released);
-            self.flags.put(Flag::BodyHeld, responded_before && !released);
+            self.flags.put(Flag::BodyHeld, answered_before && !released);
             // A body that was dropped before its end may have closed hyper's reading side; then it never reads again,
             // and what is left of the body must not be taken for a request.
             self.flags.put(Flag::BodyDone, released_before && released && self.flags.has(Flag::ReadBlocked));

@@ -61,8 +61,8 @@ pub(crate) enum Flag {
     PlainFraming = 1 << 12,
     /// It is unknown whether hyper will keep the connection after this request.
     Ambiguous = 1 << 13,
-    /// hyper had a body to hand over when the response was done. It then holds on to its end until the next request,
-    /// and tells the reader of the body that it failed if it is put away.
+    /// hyper had a body to hand over after the service had answered. If the response ends first, hyper holds on to the
+    /// body's end until the next request, and tells the reader of the body that it failed if it is put away.
     BodyHeld = 1 << 14,
     /// A request has asked for an upgrade, whatever came of it.
     UpgradeAsked = 1 << 15,
@@ -163,11 +163,10 @@ impl Flags {
     }
 
     /// Whether the end of the request's body has to be found out by probing before the connection may rest. Once the
-    /// response is done that must be found out at once.
-    #[inline]
+    /// service has answered that must be found out at once.
     pub(crate) fn wants_probe(&self) -> bool {
         let unknown = self.has(Flag::Body) && !self.has(Flag::BodyDone) && !self.has(Flag::BodyHeld);
-        unknown && (self.responded() || self.has(Flag::Waiting) && self.has(Flag::Flushed))
+        unknown && (!self.has(Flag::Waiting) || self.has(Flag::Flushed))
     }
 
     /// Whether, and how, hyper may be put away now that its poll returned `Pending`.

@@ -60,39 +60,27 @@ impl<I> Io<I> {
         replay.leftover.splice(..0, read.iter().copied());
         (self.inner, replay)
     }
-}
 
-impl<I: Read + Unpin> Io<I> {
     /// Fills `buf` with what is replayed, in the portions in which hyper would have read it: it parses a head only
     /// with the first of them, and then when it is whole, so that portions decide when a malformed one is refused.
-    fn poll_replay(&mut self, cx: &mut Context<'_>, mut buf: ReadBufCursor<'_>) {
+    fn read_replay(&mut self, mut buf: ReadBufCursor<'_>) {
         let replay = &mut self.replay;
         let head = buf.remaining().min(replay.head.len());
         buf.put_slice(&replay.head[..head]);
         replay.head = &replay.head[head..];
-        if replay.seen > 0 {
-            let seen = buf.remaining().min(replay.seen);
-            buf.put_slice(&replay.leftover[..seen]);
-            replay.leftover.drain(..seen);
-            replay.seen -= seen;
-            return;
-        }
-        if head > 0 {
-            return;
-        }
-        let ahead = buf.remaining().min(replay.leftover.len());
-        buf.put_slice(&replay.leftover[..ahead]);
-        replay.leftover.drain(..ahead);
-        if buf.remaining() == 0 || replay.end.is_some() {
-            return;
-        }
-        match self.flags.task_context(cx, |cx| Pin::new(&mut self.inner).poll_read(cx, buf)) {
-            Poll::Ready(Ok(())) => self.flags.clear(Flag::PlainFraming),
-            Poll::Ready(Err(error)) => self.replay.end = Some(End::Error(error)),
-            Poll::Pending => {}
+        let portion = if head > 0 || replay.seen > 0 { replay.seen } else { replay.leftover.len() };
+        let portion = buf.remaining().min(portion);
+        buf.put_slice(&replay.leftover[..portion]);
+        replay.leftover.drain(..portion);
+        replay.seen = replay.seen.saturating_sub(portion);
+        if replay.leftover.is_empty() {
+            // An upgraded connection, too, lives without it.
+            replay.leftover = Vec::new();
         }
     }
+}
 
+impl<I: Read + Unpin> Io<I> {
     /// Reads on while hyper does not, for one reason: to notice a client that leaves while its request waits. hyper ends
     /// each of its rounds with a flush, or with a write for which there is no room: there it is known not to read.
     fn read_ahead_if(&mut self, round_ends: bool, cx: &mut Context<'_>) {
@@ -101,7 +89,11 @@ impl<I: Read + Unpin> Io<I> {
         }
         let Self { inner, replay, flags, .. } = self;
         if replay.end.is_none() {
+            let before = replay.leftover.len();
             replay.end = flags.task_context(cx, |cx| poll_ahead(inner, cx, &mut replay.leftover));
+            if replay.leftover.len() > before {
+                flags.clear(Flag::PlainFraming);
+            }
         }
         if replay.end.is_some() {
             flags.set(Flag::PeerGone);
@@ -144,7 +136,7 @@ impl<I: Read + Unpin> Read for Io<I> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if !this.replay.head.is_empty() || !this.replay.leftover.is_empty() {
-            this.poll_replay(cx, buf);
+            this.read_replay(buf);
             return Poll::Ready(Ok(()));
         }
         match this.replay.end.take() {

@@ -60,16 +60,19 @@ impl<I> Io<I> {
         replay.leftover.splice(..0, read.iter().copied());
         (self.inner, replay)
     }
+}
 
-    /// Fills `buf` with what is replayed, in the portions in which hyper would have read it: it parses a head only
-    /// with the first of them, and then when it is whole, so that portions decide when a malformed one is refused.
-    fn read_replay(&mut self, mut buf: ReadBufCursor<'_>) {
+impl<I: Read + Unpin> Io<I> {
+    /// Fills `buf` with what is replayed, in the portions in which hyper would have read it: first what it would have
+    /// had in its buffer, then what was read ahead of it, with all that the IO has behind that. hyper parses a head
+    /// only with the first portion, and then when it is whole: portions decide when a malformed one is refused.
+    fn poll_replay(&mut self, cx: &mut Context<'_>, mut buf: ReadBufCursor<'_>) {
         let replay = &mut self.replay;
         let head = buf.remaining().min(replay.head.len());
         buf.put_slice(&replay.head[..head]);
         replay.head = &replay.head[head..];
-        let portion = if head > 0 || replay.seen > 0 { replay.seen } else { replay.leftover.len() };
-        let portion = buf.remaining().min(portion);
+        let ahead = head == 0 && replay.seen == 0;
+        let portion = buf.remaining().min(if ahead { replay.leftover.len() } else { replay.seen });
         buf.put_slice(&replay.leftover[..portion]);
         replay.leftover.drain(..portion);
         replay.seen = replay.seen.saturating_sub(portion);
@@ -77,10 +80,16 @@ impl<I> Io<I> {
             // An upgraded connection, too, lives without it.
             replay.leftover = Vec::new();
         }
+        if !ahead || buf.remaining() == 0 || replay.end.is_some() {
+            return;
+        }
+        match self.flags.task_context(cx, |cx| Pin::new(&mut self.inner).poll_read(cx, buf)) {
+            Poll::Ready(Ok(())) => self.flags.clear(Flag::PlainFraming),
+            Poll::Ready(Err(error)) => self.replay.end = Some(End::Error(error)),
+            Poll::Pending => {}
+        }
     }
-}
 
-impl<I: Read + Unpin> Io<I> {
     /// Reads on while hyper does not, for one reason: to notice a client that leaves while its request waits. hyper ends
     /// each of its rounds with a flush, or with a write for which there is no room: there it is known not to read.
     fn read_ahead_if(&mut self, round_ends: bool, cx: &mut Context<'_>) {
@@ -136,7 +145,7 @@ impl<I: Read + Unpin> Read for Io<I> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if !this.replay.head.is_empty() || !this.replay.leftover.is_empty() {
-            this.read_replay(buf);
+            this.poll_replay(cx, buf);
             return Poll::Ready(Ok(()));
         }
         match this.replay.end.take() {

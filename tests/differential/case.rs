@@ -116,7 +116,7 @@ impl Case {
     /// been read, and is drained, when responses to pipelined requests are flushed, whether a head just as long as
     /// hyper's buffer is too long, and whether one that is malformed, too, is found to be that first.
     pub fn depends_on_reads(&self) -> bool {
-        let early = self.plans.iter().any(|plan| !plan.reads_to_the_end());
+        let early = self.plans.iter().any(|plan| !plan.reads_to_the_end() || matches!(plan.answer, Answer::Error));
         let limited = self.settings.max_buf_size.is_some() || self.settings.max_header_size.is_some();
         self.has_short_reads() && (early || limited || self.settings.pipeline_flush)
     }

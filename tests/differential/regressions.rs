@@ -1,11 +1,14 @@
 //! Cases that have told ours from hyper once.
 
+use std::sync::atomic::Ordering;
+
 use http::Version;
 
 use super::case::{Case, Mode, Step};
 use super::run::run;
 use super::service::{Answer, BodyStep, Plan, ReadBody, Size, Wait};
 use super::wire::End;
+use super::world::World;
 
 const GET: &str = "GET / HTTP/1.1\r\n\r\n";
 
@@ -281,4 +284,23 @@ fn a_request_with_both_lengths_is_the_last_wherever_it_stands() {
             check_each_cut(&Case { steps: vec![Step::Deliver(1)], ..case });
         }
     }
+}
+
+#[test]
+fn a_request_that_hyper_forgets_behind_a_full_window_is_answered() {
+    // The head of the second response is buffered as a list, for which hyper does not ask the third for its own; and
+    // when there is room again it does not either.
+    let plan = Plan { read: ReadBody::Drop, answer: answer(vec![BodyStep::Data(0)]), ..Plan::new() };
+    let post = "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n1\r\nc\r\n0\r\n\r\n";
+    let mut case =
+        Case::new(format!("{GET}{post}{GET}"), vec![Plan::new(), plan], vec![Step::DeliverRest, Step::Allow(1 << 20)]);
+    case.wire.window = 38;
+    let mut ours = World::ours(&case);
+    ours.wire.deliver(&case.input.0);
+    ours.settle().unwrap();
+    assert_eq!(ours.shared.calls(), 3);
+    ours.wire.allow(1 << 20);
+    ours.settle().unwrap();
+    assert_eq!(ours.shared.waiting.load(Ordering::Relaxed), 0);
+    check(&case);
 }

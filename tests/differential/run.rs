@@ -249,7 +249,8 @@ fn is_prefix(events: &[Event], of: &[Event]) -> bool {
 
 /// Whether it may come of a connection that ends with a request in hand.
 fn is_end(event: &Event) -> bool {
-    matches!(event, Event::Note(note) if note == UNANSWERED || note.starts_with("body failed"))
+    let ends = [UNANSWERED, "body failed", "dropped with"];
+    matches!(event, Event::Note(note) if ends.iter().any(|end| note.starts_with(end)))
 }
 
 /// The requests that a service was called with.

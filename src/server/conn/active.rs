@@ -212,6 +212,11 @@ where
         self.large_head
     }
 
+    /// Whether the service's future has the task's waker.
+    pub(crate) fn service_polled(&self) -> bool {
+        self.flags.has(Flag::ServicePolled)
+    }
+
     /// Whether the client has gone, seen where hyper does not look.
     pub(crate) fn peer_gone(&self) -> bool {
         self.flags.has(Flag::PeerGone) && self.flags.has(Flag::Waiting)

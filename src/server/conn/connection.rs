@@ -145,6 +145,7 @@ where
     /// Puts hyper away. Ready when it is needed again at once; pending when every waker is in place.
     fn go_dormant(&mut self, rest: Rest, cx: &mut Context<'_>) -> Poll<()> {
         let State::Active(active) = std::mem::replace(&mut self.state, State::Gone) else { return Poll::Ready(()) };
+        let service_polled = active.service_polled();
         let Some((dormant, end)) = active.into_dormant() else { return Poll::Ready(()) };
         debug_assert_eq!(rest == Rest::Parked, dormant.parked.is_some());
         let begun = !dormant.leftover.is_empty();
@@ -159,10 +160,9 @@ where
                 // The sleep is kept: made anew after each answer, it costs more bytes in the end than while it waits.
                 self.deadline.clear();
                 self.wait = Wait::Idle;
-                self.brisk = false;
-                // The last poll has left the task's waker with the IO, read by hyper or ahead of it, and with the
-                // service's future.
-                Poll::Pending
+                // The last poll has left the task's waker with the IO, read by hyper or ahead of it. With the service's
+                // future it has not where hyper 1.12 forgets to look at it, once a response before it is flushed.
+                if service_polled { Poll::Pending } else { Poll::Ready(()) }
             }
             Rest::Idle => {
                 self.begin_wait(begun);

@@ -64,11 +64,8 @@ pub(crate) enum Flag {
     /// hyper had a body to hand over after the service had answered. If the response ends first, hyper holds on to the
     /// body's end until the next request, and tells the reader of the body that it failed if it is put away.
     BodyHeld = 1 << 14,
-    /// A request has asked for an upgrade, whatever came of it.
-    UpgradeAsked = 1 << 15,
-    /// hyper has used all that it has read: it looked for the end of file while the request in hand waited, and has got
-    /// nothing since.
-    Drained = 1 << 16,
+    /// In this poll the service's future was polled.
+    ServicePolled = 1 << 15,
 }
 
 /// The facts of one connection. Written by its own task alone, so that plain loads and stores are enough.
@@ -107,6 +104,7 @@ impl Flags {
     pub(crate) fn begin_poll(&self) {
         self.clear(Flag::ReadBlocked);
         self.clear(Flag::Called);
+        self.clear(Flag::ServicePolled);
     }
 
     /// Forgets everything: hyper is as good as new.

@@ -147,6 +147,7 @@ where
     type Output = Result<Response<ResBody<B>>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.flags.set(Flag::ServicePolled);
         let mut reply = self.slot.reply();
         let output = match &mut *reply {
             Reply::Waiting(future) => {

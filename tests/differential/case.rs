@@ -114,11 +114,13 @@ impl Case {
 
     /// Whether what is to be seen depends on how much is read at a time: how much of a body that is dropped early has
     /// been read, and is drained, when responses to pipelined requests are flushed, whether a head just as long as
-    /// hyper's buffer is too long, and whether one that is malformed, too, is found to be that first.
+    /// hyper's buffer is too long, whether one that is malformed, too, is found to be that first, and how much of a
+    /// body has left hyper's buffer when the connection is taken apart.
     pub fn depends_on_reads(&self) -> bool {
         let early = self.plans.iter().any(|plan| !plan.reads_to_the_end() || matches!(plan.answer, Answer::Error));
         let limited = self.settings.max_buf_size.is_some() || self.settings.max_header_size.is_some();
-        self.has_short_reads() && (early || limited || self.settings.pipeline_flush)
+        let taken_apart = matches!(self.steps.last(), Some(Step::IntoParts));
+        self.has_short_reads() && (early || limited || taken_apart || self.settings.pipeline_flush)
     }
 }
 

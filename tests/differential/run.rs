@@ -159,7 +159,8 @@ impl Pair<'_> {
             forget_refused_upgrade(&mut hyper.events);
             forget_refused_upgrade(&mut ours.events);
         }
-        if hyper != ours && (self.left_early(&hyper, &ours) || self.cut_short()) {
+        let apart = || self.left_early(&hyper, &ours) || self.cut_short() || self.refused_elsewhere(&hyper, &ours);
+        if hyper != ours && apart() {
             return Ok(Outcome::Apart);
         }
         if self.case.has_short_reads() {
@@ -199,6 +200,16 @@ impl Pair<'_> {
             && self.hyper.is_over()
             && !self.ours.is_over()
             && self.ours.wire.is_full()
+    }
+
+    /// Whether one has found a head malformed before it was whole. hyper parses one that is not with its first read.
+    fn refused_elsewhere(&self, hyper: &Done, ours: &Done) -> bool {
+        let refuses = |world: &World| matches!(&world.result, Some(Err(error)) if error.contains("Parse("));
+        let (hyper_written, ours_written) = (&hyper.written.0, &ours.written.0);
+        self.case.has_short_reads()
+            && self.hyper.result != self.ours.result
+            && (refuses(&self.hyper) || refuses(&self.ours))
+            && (hyper_written.starts_with(ours_written) || ours_written.starts_with(hyper_written))
     }
 
     /// Whether the client has gone while a request waits and ours has ended because of that, having done until then

@@ -112,6 +112,13 @@ impl Case {
         self.input.0.len() > READ_BYTES_MIN || self.wire.read_max < usize::MAX
     }
 
+    /// Whether there may be blank lines before a head.
+    pub fn has_blank_lines(&self) -> bool {
+        let Input(bytes) = &self.input;
+        let within = |line_ends: &[u8]| bytes.windows(line_ends.len()).any(|window| window == line_ends);
+        bytes.starts_with(b"\r") || bytes.starts_with(b"\n") || within(b"\n\n") || within(b"\n\r\n\r\n")
+    }
+
     /// Whether what is to be seen depends on how much is read at a time: how much of a body that is dropped early has
     /// been read, and is drained, when responses to pipelined requests are flushed, whether a head just as long as
     /// hyper's buffer is too long, whether one that is malformed, too, is found to be that first, and how much of a

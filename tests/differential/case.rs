@@ -124,7 +124,7 @@ impl Case {
     /// hyper's buffer is too long, whether one that is malformed, too, is found to be that first, and how much of a
     /// body has left hyper's buffer when the connection is taken apart.
     pub fn depends_on_reads(&self) -> bool {
-        let early = self.plans.iter().any(|plan| !plan.reads_to_the_end() || matches!(plan.answer, Answer::Error));
+        let early = self.plans.iter().any(|plan| !plan.reads_to_the_end());
         let limited = self.settings.max_buf_size.is_some() || self.settings.max_header_size.is_some();
         let taken_apart = matches!(self.steps.last(), Some(Step::IntoParts));
         self.has_short_reads() && (early || limited || taken_apart || self.settings.pipeline_flush)

@@ -159,7 +159,12 @@ impl Pair<'_> {
             forget_refused_upgrade(&mut hyper.events);
             forget_refused_upgrade(&mut ours.events);
         }
-        let apart = || self.left_early(&hyper, &ours) || self.cut_short() || self.refused_elsewhere(&hyper, &ours);
+        let apart = || {
+            self.left_early(&hyper, &ours)
+                || self.cut_short()
+                || self.refused_elsewhere(&hyper, &ours)
+                || self.failed_elsewhere(&hyper, &ours)
+        };
         if hyper != ours && apart() {
             return Ok(Outcome::Apart);
         }
@@ -206,11 +211,18 @@ impl Pair<'_> {
     /// then when it finds a blank line, which may be one before the head.
     fn refused_elsewhere(&self, hyper: &Done, ours: &Done) -> bool {
         let refuses = |world: &World| matches!(&world.result, Some(Err(error)) if error.contains("Parse("));
-        let (hyper_written, ours_written) = (&hyper.written.0, &ours.written.0);
         (self.case.has_short_reads() || self.case.has_blank_lines())
             && self.hyper.result != self.ours.result
             && (refuses(&self.hyper) || refuses(&self.ours))
-            && (hyper_written.starts_with(ours_written) || ours_written.starts_with(hyper_written))
+            && hyper.written_overlaps(ours)
+    }
+
+    /// Whether both have failed because of the service, one before it has written as much as the other.
+    fn failed_elsewhere(&self, hyper: &Done, ours: &Done) -> bool {
+        self.case.has_short_reads()
+            && self.hyper.result == self.ours.result
+            && matches!(&self.ours.result, Some(Err(error)) if error.contains("User("))
+            && hyper.written_overlaps(ours)
     }
 
     /// Whether the client has gone while a request waits and ours has ended because of that, having done until then
@@ -236,6 +248,12 @@ impl Pair<'_> {
 impl Done {
     fn by(world: &World) -> Self {
         Self { events: world.log.take(), written: Input(world.wire.take_written()) }
+    }
+
+    /// Whether one has written what the other has, and perhaps more.
+    fn written_overlaps(&self, other: &Self) -> bool {
+        let (Input(one), Input(other)) = (&self.written, &other.written);
+        one.starts_with(other) || other.starts_with(one)
     }
 
     fn append(&mut self, more: Self) {

@@ -81,6 +81,9 @@ impl fmt::Debug for Input {
 /// What hyper reads at a time, or more.
 pub const READ_BYTES_MIN: usize = 8192;
 
+/// A window that is never full.
+const WINDOW_WIDE: usize = usize::MAX / 2;
+
 impl Case {
     /// One with hyper's defaults.
     pub fn new(input: impl Into<Vec<u8>>, plans: Vec<Plan>, steps: Vec<Step>) -> Self {
@@ -98,7 +101,7 @@ impl Case {
                 writev: None,
             },
             mode: Mode::Plain,
-            wire: WireSettings { read_max: usize::MAX, vectored: true, buffer_max: 0, window: usize::MAX / 2 },
+            wire: WireSettings { read_max: usize::MAX, vectored: true, buffer_max: 0, window: WINDOW_WIDE },
             fresh_wakers: true,
             plans,
             input: Input(input.into()),
@@ -116,7 +119,16 @@ impl Case {
     pub fn has_blank_lines(&self) -> bool {
         let Input(bytes) = &self.input;
         let within = |line_ends: &[u8]| bytes.windows(line_ends.len()).any(|window| window == line_ends);
-        bytes.starts_with(b"\r") || bytes.starts_with(b"\n") || within(b"\n\n") || within(b"\n\r\n\r\n")
+        bytes.starts_with(b"\r")
+            || bytes.starts_with(b"\n")
+            || within(b"\n\n")
+            || within(b"\n\r\n\r")
+            || within(b"\n\r\n\n")
+    }
+
+    /// Whether writes find no room before the driver makes some.
+    pub fn has_narrow_window(&self) -> bool {
+        self.wire.window < WINDOW_WIDE
     }
 
     /// Whether what is to be seen depends on how much is read at a time: how much of a body that is dropped early has
@@ -186,7 +198,7 @@ fn settings() -> impl Strategy<Value = Settings> {
 fn wire_settings() -> impl Strategy<Value = WireSettings> {
     let read_max = prop_oneof![6 => Just(usize::MAX), 1 => 1_usize..40];
     let buffer_max = prop_oneof![3 => Just(0), 1 => 1_usize..100, 1 => Just(20_000)];
-    let window = prop_oneof![4 => Just(usize::MAX / 2), 1 => 0_usize..300];
+    let window = prop_oneof![4 => Just(WINDOW_WIDE), 1 => 0_usize..300];
     (read_max, any::<bool>(), buffer_max, window).prop_map(|(read_max, vectored, buffer_max, window)| WireSettings {
         read_max,
         vectored,

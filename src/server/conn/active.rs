@@ -11,7 +11,7 @@ use hyper::rt::{Read, Write};
 use hyper::server::conn::http1;
 use hyper::service::HttpService;
 
-use super::dormant::{Dormant, Notes, Parked, Wake};
+use super::dormant::{Dormant, Notes, Parked, Wake, has_blank_line};
 use super::flags::{Flag, Flags, Rest};
 use super::head::Head;
 use super::io::{End, Io, LEFTOVER_BYTES_MAX, Replay};
@@ -47,6 +47,8 @@ pub(crate) struct Active<I, S: HttpService<Incoming>, M> {
     called: bool,
     // No request has come since hyper was built.
     fresh: bool,
+    // What hyper was given first.
+    seen: usize,
     // The head in hand is larger than what is worth to be kept as bytes: hyper keeps it until it is whole.
     large_head: bool,
     // hyper has the builder's own settings, and no connection has ended with it.
@@ -120,7 +122,7 @@ where
         if shutdown {
             machine.graceful_shutdown();
         }
-        Self { machine, flags, slot, notes, called: false, fresh, large_head, standard, _io: std::marker::PhantomData }
+        Self { machine, flags, slot, notes, called: false, fresh, seen, large_head, _io: std::marker::PhantomData }
     }
 
     /// Drives hyper. `poll` is how: with or without closing the IO in the end.
@@ -308,9 +310,7 @@ where
             Reply::Waiting(future) => Some(Parked { future, head: self.slot.head() }),
             Reply::None | Reply::Ready(_) | Reply::Never => None,
         };
-        // An idle hyper has parsed these and found a head that is not whole. It parses again only when that is whole,
-        // so that as little as possible is given to it for the first time.
-        let seen = if parked.is_some() { seen } else { unfinished(&leftover) };
+        let seen = if parked.is_some() { seen } else { parsed_len(&leftover, self.fresh.then_some(self.seen)) };
         let leftover = leftover.into_boxed_slice();
         Some((Dormant { io, service: service.into_service(), parked, leftover, seen, notes: self.notes }, end))
     }
@@ -324,15 +324,19 @@ where
     <S::ResBody as http_body::Body>::Error: Into<BoxError>,
 {
     pub(crate) fn with_upgrades(self) -> Active<I, S, Upgradeable<I, S>> {
-        let Self { machine, flags, slot, notes, called, fresh, large_head, standard, _io } = self;
-        Active { machine: machine.with_upgrades(), flags, slot, notes, called, fresh, large_head, standard, _io }
+        let Self { machine, flags, slot, notes, called, fresh, seen, large_head, _io } = self;
+        Active { machine: machine.with_upgrades(), flags, slot, notes, called, fresh, seen, large_head, _io }
     }
 }
 
-/// The length of a beginning of `bytes` that hyper finds nothing wrong with: blank lines and one byte of a head.
-fn unfinished(bytes: &[u8]) -> usize {
-    let blank = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
-    bytes.len().min(blank + 1)
+/// How many of the `bytes` of a head that is not whole hyper has parsed: those that it had `first`, or all if there was
+/// a blank line behind them. Where that is unknown it is one byte, with which nothing is wrong if there is with none.
+fn parsed_len(bytes: &[u8], first: Option<usize>) -> usize {
+    match first {
+        Some(first) if first <= bytes.len() && !has_blank_line(bytes, first) => first,
+        Some(_) => bytes.len(),
+        None => bytes.len().min(1),
+    }
 }
 
 /// Whether no head in `bytes` has a `content-length`, so that a chunked request among them has none beside its

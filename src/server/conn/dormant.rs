@@ -145,7 +145,7 @@ fn poll_end<I: Read + Unpin>(io: &mut I, cx: &mut Context<'_>, leftover: &mut Ve
 }
 
 /// Whether a blank line ends in `bytes` after `from`, as hyper 1.12 looks for the end of a head.
-fn has_blank_line(bytes: &[u8], from: usize) -> bool {
+pub(crate) fn has_blank_line(bytes: &[u8], from: usize) -> bool {
     let bytes = &bytes[from.saturating_sub(3)..];
     (0..bytes.len()).any(|at| {
         let rest = &bytes[at..];

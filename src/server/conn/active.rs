@@ -122,7 +122,18 @@ where
         if shutdown {
             machine.graceful_shutdown();
         }
-        Self { machine, flags, slot, notes, called: false, fresh, seen, large_head, _io: std::marker::PhantomData }
+        Self {
+            machine,
+            flags,
+            slot,
+            notes,
+            called: false,
+            fresh,
+            seen,
+            large_head,
+            standard,
+            _io: std::marker::PhantomData,
+        }
     }
 
     /// Drives hyper. `poll` is how: with or without closing the IO in the end.
@@ -324,8 +335,8 @@ where
     <S::ResBody as http_body::Body>::Error: Into<BoxError>,
 {
     pub(crate) fn with_upgrades(self) -> Active<I, S, Upgradeable<I, S>> {
-        let Self { machine, flags, slot, notes, called, fresh, seen, large_head, _io } = self;
-        Active { machine: machine.with_upgrades(), flags, slot, notes, called, fresh, seen, large_head, _io }
+        let Self { machine, flags, slot, notes, called, fresh, seen, large_head, standard, _io } = self;
+        Active { machine: machine.with_upgrades(), flags, slot, notes, called, fresh, seen, large_head, standard, _io }
     }
 }
 

@@ -160,6 +160,7 @@ where
                 // The sleep is kept: made anew after each answer, it costs more bytes in the end than while it waits.
                 self.deadline.clear();
                 self.wait = Wait::Idle;
+                self.brisk = false;
                 // The last poll has left the task's waker with the IO, read by hyper or ahead of it. With the service's
                 // future it has not where hyper 1.12 forgets to look at it, once a response before it is flushed.
                 if service_polled { Poll::Pending } else { Poll::Ready(()) }

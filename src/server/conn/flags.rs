@@ -64,8 +64,13 @@ pub(crate) enum Flag {
     /// hyper had a body to hand over after the service had answered. If the response ends first, hyper holds on to the
     /// body's end until the next request, and tells the reader of the body that it failed if it is put away.
     BodyHeld = 1 << 14,
+    /// A request has asked for an upgrade, whatever came of it.
+    UpgradeAsked = 1 << 15,
+    /// hyper has used all that it has read: it looked for the end of file while the request in hand waited, and has got
+    /// nothing since.
+    Drained = 1 << 16,
     /// In this poll the service's future was polled.
-    ServicePolled = 1 << 15,
+    ServicePolled = 1 << 17,
 }
 
 /// The facts of one connection. Written by its own task alone, so that plain loads and stores are enough.
@@ -162,6 +167,7 @@ impl Flags {
 
     /// Whether the end of the request's body has to be found out by probing before the connection may rest. Once the
     /// service has answered that must be found out at once.
+    #[inline]
     pub(crate) fn wants_probe(&self) -> bool {
         let unknown = self.has(Flag::Body) && !self.has(Flag::BodyDone) && !self.has(Flag::BodyHeld);
         unknown && (!self.has(Flag::Waiting) || self.has(Flag::Flushed))

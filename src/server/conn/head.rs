@@ -76,14 +76,13 @@ impl Head {
     }
 }
 
-/// Whether a header that lists tokens has `token`, in any of its lines and in any case, as hyper 1.12 looks for it.
+/// Whether a header that lists tokens has `token`, in any of its lines and in any case. Like hyper 1.12 it does not look
+/// at a line that is not plain ASCII.
 fn lists(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
-    headers
-        .get_all(name)
-        .iter()
-        .filter_map(|line| line.to_str().ok())
-        .flat_map(|line| line.split(','))
-        .any(|listed| listed.trim().eq_ignore_ascii_case(token))
+    headers.get_all(name).iter().any(|line| {
+        let mut listed = line.as_bytes().split(|byte| *byte == b',');
+        listed.any(|listed| listed.trim_ascii().eq_ignore_ascii_case(token.as_bytes())) && line.to_str().is_ok()
+    })
 }
 
 #[cfg(test)]

@@ -33,12 +33,16 @@ use serde_json::json;
 use server::Kind;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    raise_open_files()?;
+    let open_files_max = raise_open_files()?;
     let mut args = std::env::args().skip(1).peekable();
     if args.next_if(|arg| arg == server::CHILD).is_some() {
         return server::example::serve(args);
     }
     let plan = Plan::from_args(args)?;
+    let open_files = plan.scale.open_files();
+    if open_files_max.is_some_and(|max| max < open_files) {
+        return Err(format!("{open_files} open files are needed for each process, see `ulimit -Hn`").into());
+    }
     let report = plan.run()?;
     println!("{}", report.table());
     let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
@@ -125,9 +129,10 @@ fn pick<T: Copy>(names: &str, all: &[T], name: impl Fn(T) -> &'static str) -> Re
     Ok(all.iter().copied().filter(|known| names.split(',').any(|wanted| wanted == name(*known))).collect())
 }
 
-/// A connection is an open file. The servers inherit the limit.
-fn raise_open_files() -> Result<(), Box<dyn Error>> {
+/// A connection is an open file. The servers inherit the limit, which is returned.
+fn raise_open_files() -> Result<Option<u64>, Box<dyn Error>> {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
-    Ok(setrlimit(Resource::Nofile, limit)?)
+    setrlimit(Resource::Nofile, limit)?;
+    Ok(limit.maximum)
 }

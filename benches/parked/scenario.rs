@@ -47,6 +47,11 @@ impl Scale {
     pub(crate) const FULL: Self =
         Self { steps: [1000, 4000, 12_000, 18_000], cycles: 10, slices: 4, slice_requests: 10_000 };
     pub(crate) const QUICK: Self = Self { steps: [500, 1000, 2000, 3000], cycles: 3, slices: 2, slice_requests: 5000 };
+
+    /// For the connections, and a few for the process itself.
+    pub(crate) fn open_files(&self) -> u64 {
+        self.steps[3] as u64 + 100
+    }
 }
 
 // ===== impl Scenario =====

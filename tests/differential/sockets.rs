@@ -26,7 +26,7 @@ use tokio::task::{JoinHandle, LocalSet, spawn_local, yield_now};
 
 use super::case::{self, Case, Step};
 use super::log::{Actor, Event, Events};
-use super::service::{Planned, REFUSED, Shared, UNANSWERED};
+use super::service::{Plan, Planned, REFUSED, Shared, UNANSWERED, Wait};
 use super::wire::End;
 use super::world::{hyper_builder, our_builder};
 
@@ -85,6 +85,24 @@ fn nothing_tells_the_acceptor_from_hyper() {
     }
     println!("resumed, answered after a wait, hung up, graduated: {:?}", ways.get());
     assert!(ways.get().iter().all(|times| *times >= u64::from(cases / 100)), "all ways are gone: {:?}", ways.get());
+}
+
+#[test]
+fn a_request_with_both_lengths_is_the_last_though_its_body_comes_later() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let heads = [
+        "GET / HTTP/1.1\r\ntransfer-encoding: chunked\r\ncontent-length: 10\r\n\r\n",
+        "POST / HTTP/1.1\r\ncontent-length: 10\r\ntransfer-encoding: chunked\r\n\r\n",
+    ];
+    for head in heads {
+        for before in ["", "GET / HTTP/1.1\r\n\r\n"] {
+            // The body alone has nothing suspicious in it, in whatever pieces it comes.
+            let steps = vec![Step::Deliver(before.len() + head.len()), Step::Deliver(1), Step::Deliver(2)];
+            let plans = vec![Plan { wait_after: Wait::Gate, ..Plan::new() }];
+            let case = Case::new(format!("{before}{head}3\r\nabc\r\n0\r\n\r\n"), plans, steps);
+            LocalSet::new().block_on(&runtime, run(&case)).unwrap_or_else(|error| panic!("{error}\n{case:?}"));
+        }
+    }
 }
 
 async fn run(case: &Case) -> Result<Snapshot, TestCaseError> {

@@ -95,7 +95,11 @@ impl<S: App> Engine<S> {
     pub(super) fn build(waiting: Waiting<S>, wake: Wake<S>, settings: &Settings) -> Self {
         let Dormant { io, service: Served { service, peer }, parked, leftover, seen, notes } = waiting;
         let seat = Seat::default();
-        seat.take_in(io, &[]);
+        if leftover.is_empty() {
+            seat.take_in(io, &[])
+        } else {
+            seat.take_in_begun(io)
+        }
         let peer = Rc::new(RefCell::new(peer));
         let seated = Served { service: service.clone(), peer: Turn(peer.clone()) };
         let dormant = Dormant { io: seat.clone(), service: seated, parked, leftover, seen, notes };

@@ -22,7 +22,7 @@ struct Seated {
     stream: Option<Stream>,
     /// What is read before the stream.
     ahead: &'static [u8],
-    /// All that has been read since it was seated came at once, and has no `content-length` in it.
+    /// All that hyper has of the stream came at once, and has no `content-length` in it. `None` before that.
     plain: Option<bool>,
 }
 
@@ -37,6 +37,11 @@ impl Seat {
     /// Seats a stream. hyper reads `ahead` before it.
     pub(super) fn take_in(&self, stream: Stream, ahead: &'static [u8]) {
         *self.seated() = Seated { stream: Some(stream), ahead, plain: None };
+    }
+
+    /// Seats a stream of which hyper is given what was read before.
+    pub(super) fn take_in_begun(&self, stream: Stream) {
+        *self.seated() = Seated { stream: Some(stream), ahead: &[], plain: Some(false) };
     }
 
     /// Takes the stream.

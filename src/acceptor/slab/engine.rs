@@ -145,7 +145,10 @@ impl<S: App> Engine<S> {
     }
 
     /// Takes hyper apart. `None` once it is upgraded.
-    pub(super) fn into_waiting(self) -> Option<(Waiting<S>, Option<End>)> {
+    pub(super) fn into_waiting(mut self) -> Option<(Waiting<S>, Option<End>)> {
+        if let Some(len) = self.seat.first_len() {
+            self.active.note_first(len);
+        }
         let (dormant, end) = self.active.into_dormant()?;
         let Dormant { io: seat, parked, leftover, seen, notes, .. } = dormant;
         let io = seat.give_up()?;

@@ -32,6 +32,7 @@ enum Rested {
     Parked {
         next: Option<Alarm>,
         read_blocked: bool,
+        service_polled: bool,
     },
     Idle,
     /// The client has left.
@@ -271,7 +272,9 @@ impl<S: App> Held<S> {
             self = held;
             match rested {
                 Rested::Gone(end) => return self.end(worker, end),
-                Rested::Parked { next, read_blocked } => match worker.refuses() {
+                Rested::Parked { next, read_blocked, service_polled } => match worker.refuses() {
+                    // hyper 1.12 may forget to look at it, once a response before it is flushed.
+                    None if !service_polled => return self.look(worker),
                     None => return self.park(worker, next, read_blocked),
                     Some(refused) => {
                         wake = self.refusal(worker, refused);
@@ -325,7 +328,7 @@ impl<S: App> Held<S> {
             worker.graduate(key, engine, descriptor, *head_due);
             return None;
         };
-        let read_blocked = active.read_blocked();
+        let (read_blocked, service_polled) = (active.read_blocked(), active.service_polled());
         let Some(Left { waiting: dormant, end, vacant }) = engine.leave() else {
             worker.entries.remove(key);
             return None;
@@ -334,7 +337,7 @@ impl<S: App> Held<S> {
         let rested = match (end, rest) {
             (Some(end), _) => Rested::Gone(end),
             (None, _) if gone => Rested::Gone(End::Eof),
-            (None, Rest::Parked) => Rested::Parked { next, read_blocked },
+            (None, Rest::Parked) => Rested::Parked { next, read_blocked, service_polled },
             (None, Rest::Idle) => Rested::Idle,
         };
         Some((Self { key, dormant, waker, queued, due }, rested))

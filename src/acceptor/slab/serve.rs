@@ -4,6 +4,8 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use tokio::task::coop;
+
 use super::super::service::{Served, own, service_unavailable};
 use super::engine::{Engine, Left, Vacant};
 use super::entries::{self, Leftover, Peer};
@@ -102,7 +104,8 @@ impl<S: App> Held<S> {
         let waker = Waker::from(self.waker.clone());
         let descriptor = self.dormant.io.descriptor();
         let (polled, next) = timer::host(&waker, worker.now, || {
-            in_place(descriptor, || self.dormant.poll(&mut Context::from_waker(&waker), &worker.settings))
+            let mut cx = Context::from_waker(&waker);
+            in_place(descriptor, || with_own_budget(&mut cx, |cx| self.dormant.poll(cx, &worker.settings)))
         });
         match polled {
             Poll::Pending => self.put(worker, next),
@@ -386,7 +389,7 @@ fn drive<S: App>(
         in_place(descriptor, || {
             for _ in 0..DRIVES_MAX {
                 entry.clear();
-                let polled = engine.poll(&mut Context::from_waker(&waker));
+                let polled = with_own_budget(&mut Context::from_waker(&waker), |cx| engine.poll(cx));
                 // Woken meanwhile: hyper has yielded, or the service has answered on the way.
                 if polled.is_ready() || !entry.is_queued() {
                     return polled;
@@ -395,6 +398,13 @@ fn drive<S: App>(
             Poll::Pending
         })
     })
+}
+
+/// Polls what is a user's. However much of the task's cooperative budget it spends, the next has as much as this one.
+fn with_own_budget<R>(cx: &mut Context<'_>, poll: impl FnOnce(&mut Context<'_>) -> R) -> R {
+    // Its drop sets the budget to what it is now, because it is told of no progress (tokio 1.54).
+    let _restore = coop::poll_proceed(cx);
+    poll(cx)
 }
 
 impl<S: App> Worker<S> {

@@ -23,3 +23,4 @@ mod timeouts;
 mod unix;
 mod upgrades;
 mod wakes;
+mod workers;

@@ -13,7 +13,6 @@ use std::time::Duration;
 use mio::unix::SourceFd;
 use mio::{Interest, Token};
 use tokio::io::unix::AsyncFd;
-use tokio::task::coop;
 use tokio::time::{Instant, Sleep};
 
 use super::super::shutdown::Drain;
@@ -212,10 +211,6 @@ impl<S: App> Worker<S> {
                 if let Some(waker) = &entry.waker {
                     waker.clear();
                 }
-            }
-            if !coop::has_budget_remaining() {
-                // What is left of the turn would be told to yield, whatever it does.
-                return true;
             }
         }
         self.woken.end_round()

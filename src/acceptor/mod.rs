@@ -6,6 +6,7 @@
 //! | `listener.rs` | binding, and what to do when accepting fails |
 //! | `shutdown.rs` | the signal to end, and the count of who has not |
 //! | `stats.rs` | what it has done, and holds |
+//! | `watched.rs` | what a watchdog is told |
 //! | `service.rs`, `reply.rs` | the user's service as a connection sees it, and the body of a response |
 //! | `slab/` | on Unix: every connection that waits in one slab, served in place |
 //! | `tasks/` | elsewhere: each connection in a task of its own |
@@ -19,6 +20,10 @@ mod slab;
 mod stats;
 #[cfg(not(all(unix, not(hyper_deferred_tasks))))]
 mod tasks;
+#[cfg(not(feature = "context"))]
+mod unwatched;
+#[cfg(feature = "context")]
+mod watched;
 
 pub use shutdown::ShutdownHandle;
 pub use stats::{Snapshot, Stats};
@@ -44,6 +49,8 @@ use crate::server::conn::settings::Settings;
 use slab as server;
 #[cfg(not(all(unix, not(hyper_deferred_tasks))))]
 use tasks as server;
+#[cfg(not(feature = "context"))]
+use unwatched as watched;
 
 /// How long a shutdown waits for what is active unless [set](Acceptor::shutdown_timeout): long enough for a slow
 /// response, and well within the 30 seconds that Kubernetes leaves and the 90 of systemd before they kill a process.
@@ -129,6 +136,8 @@ struct Config {
     max_parked: u64,
     shutdown_timeout: Duration,
     shutdown_response: ShutdownResponse,
+    #[cfg(feature = "context")]
+    watchdog: Option<crate::watchdog::Watchdog>,
     stats: Stats,
 }
 
@@ -197,6 +206,8 @@ impl Acceptor {
             max_parked: u64::MAX,
             shutdown_timeout: SHUTDOWN_TIMEOUT,
             shutdown_response: Arc::new(service::service_unavailable),
+            #[cfg(feature = "context")]
+            watchdog: None,
             stats: Stats::default(),
         };
         Ok(Self { listener, shutdown: ShutdownHandle::new(), config })
@@ -240,6 +251,33 @@ impl Acceptor {
     /// [`accepted`](Snapshot::accepted) and [`shut_down`](Snapshot::shut_down) are counted.
     pub fn stats(&self) -> Stats {
         self.config.stats.clone()
+    }
+
+    /// Has `watchdog` notice when the loop does not turn, and log which request was being polled: a service computes or
+    /// blocks. Off unless set, and then nothing is measured; [`Stats::loops`] has what was.
+    ///
+    /// The log names the loop by its thread's name, and the request by method, path and id if it is served through
+    /// [`WithContext`](crate::context::WithContext). Without it a service that blocks when it is called is known by method
+    /// and path, and one whose future blocks not at all. Whatever else blocks the thread is noticed too.
+    ///
+    /// ```no_run
+    /// # fn main() -> std::io::Result<()> {
+    /// # let service = hyper::service::service_fn(|_: http::Request<hyper::body::Incoming>| async {
+    /// #     Ok::<_, std::convert::Infallible>(http::Response::new(String::new())) });
+    /// use hyper_deferred::{Acceptor, context::WithContext, watchdog::Watchdog};
+    ///
+    /// let acceptor = Acceptor::bind("127.0.0.1:8080")?.watchdog(Watchdog::start()?);
+    /// let stats = acceptor.stats();
+    /// acceptor.run(|| WithContext::new(service))?;
+    /// println!("{:?}", stats.loops().longest_stall);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "context")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "context")))]
+    pub fn watchdog(mut self, watchdog: crate::watchdog::Watchdog) -> Self {
+        self.config.watchdog = Some(watchdog);
+        self
     }
 
     /// A handle that ends [`serve`](Self::serve) and [`run`](Self::run) in an orderly way, from any thread.
@@ -323,6 +361,16 @@ impl Acceptor {
     {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         LocalSet::new().block_on(&runtime, async { self.serve(make_service()).await })
+    }
+}
+
+impl Config {
+    /// Has the loop of this thread watched until what it returns is dropped, if the user wants that.
+    fn watched(&self) -> watched::Watched {
+        #[cfg(feature = "context")]
+        return watched::Watched::begin(self.watchdog.as_ref(), self.stats.watched());
+        #[cfg(not(feature = "context"))]
+        watched::Watched
     }
 }
 

@@ -18,6 +18,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Clone, Debug, Default)]
 pub struct Stats {
     counters: Arc<Counters>,
+    #[cfg(feature = "context")]
+    loops: super::watched::Loops,
 }
 
 macro_rules! counters {
@@ -81,6 +83,20 @@ impl Stats {
     #[inline]
     pub(super) fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// How long the loop's turns took, and how often and for how long it stalled: all zero without a
+    /// [watchdog](super::Acceptor::watchdog). A turn is one slice of each kind of work, of which only the slab's loop has
+    /// any: elsewhere than on Unix no turns are counted, stalls are.
+    #[cfg(feature = "context")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "context")))]
+    pub fn loops(&self) -> crate::watchdog::LoopStats {
+        self.loops.stats()
+    }
+
+    #[cfg(feature = "context")]
+    pub(super) fn watched(&self) -> &super::watched::Loops {
+        &self.loops
     }
 }
 

@@ -72,6 +72,7 @@ pub(in super::super) async fn serve<S: App>(
     config: Config,
     stop: impl Future<Output = ()>,
 ) -> io::Result<()> {
+    let watched = config.watched();
     let mut worker = Worker::new(listener, service, config)?;
     let mut stop = pin!(stop);
     let mut deadline = pin!(None::<Sleep>);
@@ -85,7 +86,7 @@ pub(in super::super) async fn serve<S: App>(
             deadline.set(None);
             worker.close();
         }
-        worker.poll_turn(cx)
+        watched.turn(|| worker.poll_turn(cx))
     })
     .await
 }

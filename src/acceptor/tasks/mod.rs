@@ -44,6 +44,7 @@ where
     B: Body + 'static,
     B::Error: Into<BoxError>,
 {
+    let _watched = config.watched();
     let mut listener = Listener { socket: TcpListener::from_std(listener.into())?, backoff: Backoff::default() };
     let room = Arc::new(Semaphore::new(config.max_connections.min(Semaphore::MAX_PERMITS)));
     let service = Rc::new(service);

@@ -7,6 +7,7 @@
 //! | `shutdown.rs` | the signal to end, and the count of who has not |
 //! | `stats.rs` | what it has done, and holds |
 //! | `workers.rs` | a thread for each worker, and what they have in common |
+//! | `watched.rs` | what a watchdog is told |
 //! | `service.rs`, `reply.rs` | the user's service as a connection sees it, and the body of a response |
 //! | `slab/` | on Unix: every connection that waits in one slab, served in place |
 //! | `tasks/` | elsewhere: each connection in a task of its own |
@@ -20,6 +21,10 @@ mod slab;
 mod stats;
 #[cfg(not(all(unix, not(hyper_deferred_tasks))))]
 mod tasks;
+#[cfg(not(feature = "context"))]
+mod unwatched;
+#[cfg(feature = "context")]
+mod watched;
 mod workers;
 
 pub use shutdown::ShutdownHandle;
@@ -46,6 +51,8 @@ use crate::server::conn::settings::Settings;
 use slab as server;
 #[cfg(not(all(unix, not(hyper_deferred_tasks))))]
 use tasks as server;
+#[cfg(not(feature = "context"))]
+use unwatched as watched;
 use workers::Worker;
 
 /// How long a shutdown waits for what is active unless [set](Acceptor::shutdown_timeout): long enough for a slow
@@ -133,6 +140,8 @@ struct Config {
     max_parked: u64,
     shutdown_timeout: Duration,
     shutdown_response: ShutdownResponse,
+    #[cfg(feature = "context")]
+    watchdog: Option<crate::watchdog::Watchdog>,
     stats: Stats,
 }
 
@@ -201,6 +210,8 @@ impl Acceptor {
             max_parked: u64::MAX,
             shutdown_timeout: SHUTDOWN_TIMEOUT,
             shutdown_response: Arc::new(service::service_unavailable),
+            #[cfg(feature = "context")]
+            watchdog: None,
             stats: Stats::default(),
         };
         Ok(Self { listener, shutdown: ShutdownHandle::new(), config })
@@ -245,6 +256,33 @@ impl Acceptor {
     /// What it has done, and holds, on all workers together: readable from any thread.
     pub fn stats(&self) -> Stats {
         self.config.stats.clone()
+    }
+
+    /// Has `watchdog` notice when the loop does not turn, and log which request was being polled: a service computes or
+    /// blocks. Off unless set, and then nothing is measured; [`Stats::loops`] has what was.
+    ///
+    /// The log names the loop by its thread's name, and the request by method, path and id if it is served through
+    /// [`WithContext`](crate::context::WithContext). Without it a service that blocks when it is called is known by method
+    /// and path, and one whose future blocks not at all. Whatever else blocks the thread is noticed too.
+    ///
+    /// ```no_run
+    /// # fn main() -> std::io::Result<()> {
+    /// # let service = hyper::service::service_fn(|_: http::Request<hyper::body::Incoming>| async {
+    /// #     Ok::<_, std::convert::Infallible>(http::Response::new(String::new())) });
+    /// use hyper_deferred::{Acceptor, context::WithContext, watchdog::Watchdog};
+    ///
+    /// let acceptor = Acceptor::bind("127.0.0.1:8080")?.watchdog(Watchdog::start()?);
+    /// let stats = acceptor.stats();
+    /// acceptor.run(|| WithContext::new(service))?;
+    /// println!("{:?}", stats.loops().longest_stall);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "context")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "context")))]
+    pub fn watchdog(mut self, watchdog: crate::watchdog::Watchdog) -> Self {
+        self.config.watchdog = Some(watchdog);
+        self
     }
 
     /// A handle that ends [`serve`](Self::serve), [`run`](Self::run) and [`run_workers`](Self::run_workers) in an orderly
@@ -373,6 +411,16 @@ impl Acceptor {
         B::Error: Into<BoxError>,
     {
         workers::run_all(Worker::several(self, workers)?, make_service)
+    }
+}
+
+impl Config {
+    /// Has the loop of this thread watched until what it returns is dropped, if the user wants that.
+    fn watched(&self) -> watched::Watched {
+        #[cfg(feature = "context")]
+        return watched::Watched::begin(self.watchdog.as_ref(), self.stats.watched());
+        #[cfg(not(feature = "context"))]
+        watched::Watched
     }
 }
 

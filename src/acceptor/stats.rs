@@ -19,6 +19,8 @@ use std::sync::{Arc, OnceLock};
 pub struct Stats {
     // One for each worker. None has begun before they are there.
     workers: Arc<OnceLock<Box<[Arc<Counters>]>>>,
+    #[cfg(feature = "context")]
+    loops: super::watched::Loops,
 }
 
 macro_rules! counters {
@@ -92,6 +94,20 @@ impl Stats {
 
     fn sum(&self, counter: impl Fn(&Counters) -> &Counter) -> u64 {
         self.workers.get().into_iter().flatten().map(|counters| counter(counters).get()).sum()
+    }
+
+    /// How long the loop's turns took, and how often and for how long it stalled: all zero without a
+    /// [watchdog](super::Acceptor::watchdog). A turn is one slice of each kind of work, of which only the slab's loop has
+    /// any: elsewhere than on Unix no turns are counted, stalls are.
+    #[cfg(feature = "context")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "context")))]
+    pub fn loops(&self) -> crate::watchdog::LoopStats {
+        self.loops.stats()
+    }
+
+    #[cfg(feature = "context")]
+    pub(super) fn watched(&self) -> &super::watched::Loops {
+        &self.loops
     }
 }
 

@@ -349,7 +349,7 @@ impl Side {
             failing.set(served.await.is_err());
             drop(connection);
             // The server is over only when it panics.
-            std::future::pending().await
+            std::future::pending::<()>().await;
         });
         (side.failed, side.task) = (failed, task);
         side

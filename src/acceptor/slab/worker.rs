@@ -73,6 +73,7 @@ pub(in super::super) async fn serve<S: App>(
     share: Share,
     stop: impl Future<Output = ()>,
 ) -> io::Result<()> {
+    let watched = share.config.watched();
     let mut worker = Worker::new(listener, service, share)?;
     let mut stop = pin!(stop);
     let mut deadline = pin!(None::<Sleep>);
@@ -86,7 +87,7 @@ pub(in super::super) async fn serve<S: App>(
             deadline.set(None);
             worker.close();
         }
-        worker.poll_turn(cx)
+        watched.turn(|| worker.poll_turn(cx))
     })
     .await
 }

@@ -42,6 +42,7 @@ where
     B: Body + 'static,
     B::Error: Into<BoxError>,
 {
+    let _watched = share.config.watched();
     let mut listener = Listener { socket: TcpListener::from_std(listener.into())?, backoff: Backoff::default() };
     let service = Rc::new(service);
     let share = Rc::new(share);

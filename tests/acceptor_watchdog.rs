@@ -80,7 +80,7 @@ fn a_connection_in_a_task_of_its_own_holds_up_the_loop_as_well() {
 
 #[test]
 fn without_contexts_it_says_what_is_known() {
-    let mut server = Server::run("nameless", true, |blocks| Called { blocks });
+    let server = Server::run("nameless", true, |blocks| Called { blocks });
     let mut client = Client::connect(server.addr);
     client.get("/called?x");
     let line = server.line();
@@ -90,7 +90,7 @@ fn without_contexts_it_says_what_is_known() {
     assert!(server.line().contains("the loop turns again"));
     server.end();
 
-    let mut server = Server::run("polled", true, |blocks| service_fn(move |r| answer(r, blocks.clone())));
+    let server = Server::run("polled", true, |blocks| service_fn(move |r| answer(r, blocks.clone())));
     let mut client = Client::connect(server.addr);
     client.get("/later");
     let line = server.line();
@@ -144,7 +144,7 @@ impl Server {
         Self { addr, stats, shutdown, thread, lines, unblock }
     }
 
-    fn line(&mut self) -> String {
+    fn line(&self) -> String {
         self.lines.recv_timeout(PATIENCE).unwrap()
     }
 

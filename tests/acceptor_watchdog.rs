@@ -33,8 +33,7 @@ type Reply = Result<Response<Full<Bytes>>, Infallible>;
 
 #[test]
 fn a_service_that_blocks_is_logged_twice_with_its_method_path_and_id_and_counted() {
-    let mut server =
-        Server::run("named", true, |blocks| WithContext::new(service_fn(move |r| answer(r, blocks.clone()))));
+    let server = Server::run("named", true, |blocks| WithContext::new(service_fn(move |r| answer(r, blocks.clone()))));
     let mut client = Client::connect(server.addr);
     for request in
         ["PUT /at-once?x HTTP/1.1\r\nhost: t\r\ncontent-length: 0\r\n\r\n", "GET /later HTTP/1.1\r\nhost: t\r\n\r\n"]
@@ -63,8 +62,7 @@ fn a_service_that_blocks_is_logged_twice_with_its_method_path_and_id_and_counted
 
 #[test]
 fn a_connection_in_a_task_of_its_own_holds_up_the_loop_as_well() {
-    let mut server =
-        Server::run("task", true, |blocks| WithContext::new(service_fn(move |r| answer(r, blocks.clone()))));
+    let server = Server::run("task", true, |blocks| WithContext::new(service_fn(move |r| answer(r, blocks.clone()))));
     let mut client = Client::connect(server.addr);
     client.write("POST /body HTTP/1.1\r\nhost: t\r\ncontent-length: 2\r\n\r\n1");
     // Served meanwhile: the loop turns while the first one waits for its body.
@@ -80,7 +78,7 @@ fn a_connection_in_a_task_of_its_own_holds_up_the_loop_as_well() {
 
 #[test]
 fn without_contexts_it_says_what_is_known() {
-    let mut server = Server::run("nameless", true, |blocks| Called { blocks });
+    let server = Server::run("nameless", true, |blocks| Called { blocks });
     let mut client = Client::connect(server.addr);
     client.get("/called?x");
     let line = server.line();
@@ -90,7 +88,7 @@ fn without_contexts_it_says_what_is_known() {
     assert!(server.line().contains("the loop turns again"));
     server.end();
 
-    let mut server = Server::run("polled", true, |blocks| service_fn(move |r| answer(r, blocks.clone())));
+    let server = Server::run("polled", true, |blocks| service_fn(move |r| answer(r, blocks.clone())));
     let mut client = Client::connect(server.addr);
     client.get("/later");
     let line = server.line();
@@ -144,7 +142,7 @@ impl Server {
         Self { addr, stats, shutdown, thread, lines, unblock }
     }
 
-    fn line(&mut self) -> String {
+    fn line(&self) -> String {
         self.lines.recv_timeout(PATIENCE).unwrap()
     }
 

@@ -9,7 +9,6 @@ use http::HeaderValue;
 use tokio::time::Instant;
 
 use super::Cursor;
-use super::cursor::Epoch;
 use super::settings::Settings;
 
 /// A published value. Cheap to clone; it dereferences to the value.
@@ -110,6 +109,11 @@ impl<T> Batch<T> {
         self.shared.next
     }
 
+    /// Where the first message is.
+    pub(crate) fn begins(&self) -> Cursor {
+        Cursor { seq: self.shared.first, ..self.shared.next }
+    }
+
     /// What is missing before the first message.
     pub fn gap(&self) -> Gap {
         self.gap
@@ -123,10 +127,6 @@ impl<T> Batch<T> {
     /// [`next`](Self::next) as an entity tag, built once like [`body`](Self::body).
     pub(super) fn tag(&self, write: impl FnOnce(Cursor) -> HeaderValue) -> HeaderValue {
         self.shared.tag.get_or_init(|| write(self.shared.next)).clone()
-    }
-
-    pub(super) fn epoch(&self) -> Epoch {
-        self.shared.next.epoch
     }
 }
 

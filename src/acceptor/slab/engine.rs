@@ -71,14 +71,14 @@ impl<S: App> Vacant<S> {
     }
 
     /// Gives the seats to a connection that it [suits](Self::suits).
-    pub(super) fn seat(self, waiting: Waiting<S>, wake: Wake<S>) -> Engine<S> {
+    pub(super) fn seat(self, waiting: Waiting<S>, wake: Wake<S>, settings: &Settings) -> Engine<S> {
         debug_assert!(Self::suits(&waiting, &wake));
         let Self(mut engine) = self;
         let Dormant { io, service, parked, notes, .. } = waiting;
         let ahead = match (wake, parked) {
-            (Wake::<S>::Answer(output), Some(parked)) => engine.active.renew_answered(notes, parked, output),
+            (Wake::<S>::Answer(output), Some(parked)) => engine.active.renew_answered(notes, parked, output, settings),
             _ => {
-                engine.active.renew(notes);
+                engine.active.renew(notes, settings);
                 &[]
             }
         };

@@ -209,7 +209,7 @@ fn is_overdue<S: App>(
     cx: &mut Context<'_>,
 ) -> bool {
     let active = engine.active();
-    if active.take_called() {
+    if active.take_called(settings) {
         deadline.clear();
     }
     if !active.is_reading_head() {

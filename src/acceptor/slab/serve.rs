@@ -323,7 +323,7 @@ impl<S: App> Held<S> {
             worker.entries.remove(key);
             return None;
         }
-        if active.take_called() {
+        if active.take_called(&worker.settings) {
             *head_due = None;
         }
         let gone = active.peer_gone();
@@ -429,7 +429,7 @@ impl<S: App> Worker<S> {
     /// A hyper for a connection: the last one's, if that can be.
     fn engine(&mut self, waiting: Waiting<S>, wake: Wake<S>) -> Engine<S> {
         match self.vacant.take_if(|_| Vacant::suits(&waiting, &wake)) {
-            Some(vacant) => vacant.seat(waiting, wake),
+            Some(vacant) => vacant.seat(waiting, wake, &self.settings),
             None => Engine::build(waiting, wake, &self.settings),
         }
     }

@@ -15,10 +15,10 @@ use mio::{Interest, Token};
 use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, Sleep};
 
-use super::super::ShutdownResponse;
+use super::super::config::ShutdownResponse;
+use super::super::share::Share;
 use super::super::shutdown::Drain;
 use super::super::stats::Counters;
-use super::super::workers::Share;
 use super::accept::Accept;
 use super::engine::Vacant;
 use super::entries::Entries;

@@ -185,9 +185,9 @@ fn the_most_connections_are_those_of_all_workers() {
         let leaves = inside.remove(round % 4);
         assert_eq!(crew.server.stats().accepted, 4 + round as u64, "nobody has left");
         if round % 2 == 0 {
-            drop(leaves)
+            drop(leaves);
         } else {
-            leaves.reset()
+            leaves.reset();
         }
         let head = next.read_head();
         assert_eq!(next.read_body(&head), b"now");

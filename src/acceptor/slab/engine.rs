@@ -96,9 +96,9 @@ impl<S: App> Engine<S> {
         let Dormant { io, service: Served { service, peer }, parked, leftover, seen, notes } = waiting;
         let seat = Seat::default();
         if leftover.is_empty() {
-            seat.take_in(io, &[])
+            seat.take_in(io, &[]);
         } else {
-            seat.take_in_begun(io)
+            seat.take_in_begun(io);
         }
         let peer = Rc::new(RefCell::new(peer));
         let seated = Served { service: service.clone(), peer: Turn(peer.clone()) };

@@ -60,7 +60,7 @@ counters! {
     idle,
     /// How often a connection has moved to a task of its own.
     graduated,
-    /// How often hyper was built for a dormant connection.
+    /// How often a dormant connection was given a hyper: one built for it, or another's.
     resumed,
     /// Parked requests whose service has answered.
     answered,

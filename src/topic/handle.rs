@@ -18,6 +18,7 @@ use super::settings::Settings;
 use super::waiters::{Place, Waiters};
 use super::{Batch, Builder, Cursor, Raw, Subscriber, Waiting};
 use crate::BoxError;
+use crate::timer::coarse_now;
 use crate::waiting::{Driven, drive, lock};
 
 /// How many waiters a publisher wakes itself, and how many are woken between two turns of the loop. A `LocalSet` polls 61
@@ -225,8 +226,8 @@ impl<T> Topic<T> {
     /// The one way to read: gives what comes after `cursor` and the place back, or parks in it.
     pub(super) fn poll_place(&self, cursor: Cursor, place: &mut Place, cx: &Context<'_>) -> Poll<Batch<T>> {
         let inner = &self.inner;
+        let now = coarse_now();
         let mut state = lock(&inner.state);
-        let now = Instant::now();
         state.used = now;
         let outdated = state.history.evict(now, &inner.settings);
         let read = if state.is_ahead(cursor) {

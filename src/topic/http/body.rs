@@ -41,7 +41,7 @@ impl<T: 'static> Body for TopicBody<T> {
         match &mut self.0 {
             Kind::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
             Kind::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Kind::Events(events) => events.poll_next(cx).map(|bytes| Some(Ok(Frame::data(bytes)))),
+            Kind::Events(events) => events.poll_next(cx).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes)))),
         }
     }
 

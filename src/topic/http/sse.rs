@@ -13,6 +13,7 @@ use super::NO_STORE;
 use super::body::TopicBody;
 use super::builder::{Present, Shared};
 use super::negotiate::EVENT_STREAM;
+use crate::draining::is_draining;
 use crate::waiting::Deadline;
 
 /// The name of the event that tells a gap.
@@ -68,24 +69,28 @@ fn greeting<T>(shared: &Shared<T>, cursor: Cursor) -> Bytes {
 // ===== impl Events =====
 
 impl<T: 'static> Events<T> {
-    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Bytes> {
+    /// The next bytes; `None` when the server is about to end and there is nothing left to tell.
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         if let Some(first) = self.first.take() {
-            return Poll::Ready(first);
+            return Poll::Ready(Some(first));
         }
         if let Poll::Ready(batch) = self.subscriber.poll_next(cx) {
             let events = batch.events(|batch| write_events(batch, &self.subscriber));
             return match gap_event(&batch) {
-                None => Poll::Ready(events),
+                None => Poll::Ready(Some(events)),
                 Some(gap) => {
                     // An empty frame would end the body's chunks.
                     self.first = Some(events).filter(|events| !events.is_empty());
-                    Poll::Ready(gap)
+                    Poll::Ready(Some(gap))
                 }
             };
         }
+        if is_draining() {
+            return Poll::Ready(None);
+        }
         if self.heartbeat.poll(cx).is_ready() {
             self.heartbeat.rearm(self.shared.heartbeat);
-            return Poll::Ready(Bytes::from_static(HEARTBEAT));
+            return Poll::Ready(Some(Bytes::from_static(HEARTBEAT)));
         }
         Poll::Pending
     }

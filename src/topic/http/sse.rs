@@ -1,5 +1,6 @@
 //! Server-sent events (WHATWG HTML, section 9.2).
 
+use std::fmt::Display;
 use std::io::Write;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -17,10 +18,10 @@ use crate::draining::is_draining;
 use crate::waiting::Deadline;
 
 /// The name of the event that tells a gap.
-const GAP_EVENT: &str = "gap";
+pub(super) const GAP_EVENT: &str = "gap";
 
 /// A comment: nobody reads it, and the connection is not idle.
-const HEARTBEAT: &[u8] = b":\n\n";
+pub(super) const HEARTBEAT: &[u8] = b":\n\n";
 
 // nginx collects a response before it passes it on, unless told not to.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -44,7 +45,7 @@ pub(super) fn response<T>(
     subscriber: Subscriber<T>,
     here: Option<Present>,
 ) -> Response<TopicBody<T>> {
-    let first = greeting(shared, subscriber.cursor());
+    let first = greeting(shared, &subscriber.cursor());
     let events = Events {
         heartbeat: Deadline::after(&shared.wheel, shared.heartbeat),
         shared: shared.clone(),
@@ -52,7 +53,12 @@ pub(super) fn response<T>(
         subscriber,
         _here: here,
     };
-    let mut response = Response::new(TopicBody::events(events));
+    stream(TopicBody::events(events))
+}
+
+/// The response that streams `body`.
+pub(super) fn stream<T>(body: TopicBody<T>) -> Response<TopicBody<T>> {
+    let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM));
     headers.insert(CACHE_CONTROL, NO_STORE);
@@ -62,7 +68,7 @@ pub(super) fn response<T>(
 
 /// How long to stay away, and where to go on should the stream end before the first message: an id without data moves
 /// the browser's last event id and is no event.
-fn greeting<T>(shared: &Shared<T>, cursor: Cursor) -> Bytes {
+pub(super) fn greeting<T>(shared: &Shared<T>, cursor: &impl Display) -> Bytes {
     format!("retry: {}\nid: {cursor}\n\n", shared.retry.as_millis()).into()
 }
 
@@ -75,7 +81,7 @@ impl<T: 'static> Events<T> {
             return Poll::Ready(Some(first));
         }
         if let Poll::Ready(batch) = self.subscriber.poll_next(cx) {
-            let events = batch.events(|batch| write_events(batch, &self.subscriber));
+            let events = batch.events(write_events);
             return match gap_event(&batch) {
                 None => Poll::Ready(Some(events)),
                 Some(gap) => {
@@ -104,22 +110,20 @@ fn gap_event<T>(batch: &Batch<T>) -> Option<Bytes> {
         Gap::Missed(count) => format!("{{\"missed\":{count}}}"),
         Gap::Unknown => "{\"missed\":null}".to_owned(),
     };
-    let begins = Cursor { epoch: batch.epoch(), seq: batch.shared.first };
+    let begins = batch.begins();
     Some(format!("id: {begins}\nevent: {GAP_EVENT}\ndata: {missed}\n\n").into())
 }
 
-fn write_events<T: 'static>(batch: &Batch<T>, subscriber: &Subscriber<T>) -> Bytes {
-    let encode = &subscriber.topic().settings().encode;
+fn write_events<T: 'static>(batch: &Batch<T>) -> Bytes {
     let mut out = Vec::new();
-    for (message, seq) in batch.messages().iter().zip(batch.shared.first + 1..) {
-        let cursor = Cursor { epoch: batch.epoch(), seq };
-        let event = encode.event(message).filter(|event| !event.is_empty());
-        write_event(&mut out, cursor, event, message.encoded());
+    for (message, seq) in batch.messages().iter().zip(batch.begins().seq + 1..) {
+        let cursor = Cursor { seq, ..batch.begins() };
+        write_event(&mut out, &cursor, batch.event(message), message.encoded());
     }
     out.into()
 }
 
-fn write_event(out: &mut Vec<u8>, cursor: Cursor, event: Option<&str>, data: &[u8]) {
+pub(super) fn write_event(out: &mut Vec<u8>, cursor: &impl Display, event: Option<&str>, data: &[u8]) {
     writeln!(out, "id: {cursor}").expect("a vector takes all");
     if let Some(event) = event {
         // A name ends with its line.
@@ -154,7 +158,7 @@ mod tests {
 
     fn written(event: Option<&str>, data: &str) -> String {
         let mut out = Vec::new();
-        write_event(&mut out, Topic::raw().latest(), event, data.as_bytes());
+        write_event(&mut out, &Topic::raw().latest(), event, data.as_bytes());
         let text = String::from_utf8(out).unwrap();
         text.split_once('\n').unwrap().1.to_owned()
     }

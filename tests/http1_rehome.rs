@@ -28,8 +28,8 @@ const PARKED_BYTES_MAX: usize = 2048;
 
 #[test]
 fn a_parked_request_that_is_kept_keeps_no_read_buffer() {
-    let (wake, woken) = watch::channel(());
-    let service = service_fn(|request| answer_when_woken(request, woken.clone()));
+    let (wake, _) = watch::channel(());
+    let service = service_fn(|request| answer_when_woken(request, wake.subscribe()));
     let builder = Builder::new();
     let mut parked = Vec::with_capacity(CONNECTIONS);
     let (mut before, mut peers_bytes) = (0, 0);
@@ -57,6 +57,21 @@ fn a_parked_request_that_is_kept_keeps_no_read_buffer() {
         let received = peer.received();
         assert!(received.ends_with("\r\n\r\n/poll?cursor=12345 en-GB,en;q=0.5"), "{received:?}");
     }
+
+    // Somebody new does not wait. That says nothing of those who have.
+    let (mut peer, io) = Peer::new();
+    peer.send("GET /now HTTP/1.1\r\nhost: test\r\n\r\n");
+    let mut connection = Task::new(builder.serve_connection(io, &service));
+    assert!(connection.poll().is_pending());
+    assert!(peer.received().ends_with("\r\n\r\nnow"));
+    let before = allocated_bytes();
+    for (peer, connection) in &mut parked {
+        peer.send(HEAD);
+        assert!(connection.poll_woken().is_pending());
+        assert!(connection.future.is_dormant());
+    }
+    let each = allocated_bytes().saturating_sub(before) / CONNECTIONS;
+    assert!(each < PARKED_BYTES_MAX, "{each} bytes for each that is parked again");
 }
 
 // ===== helpers =====
@@ -73,6 +88,9 @@ fn answer_when_woken(
 ) -> impl Future<Output = Result<Response<Full<Bytes>>, Infallible>> {
     let (head, _) = request.into_parts();
     async move {
+        if head.uri == "/now" {
+            return Ok(Response::new(Full::from("now")));
+        }
         let _ = woken.changed().await;
         let language = head.headers["accept-language"].to_str().unwrap();
         Ok(Response::new(Full::from(format!("{} {language}", head.uri))))

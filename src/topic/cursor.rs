@@ -5,6 +5,9 @@ use std::hash::{BuildHasher, RandomState};
 use std::str::FromStr;
 use std::time::SystemTime;
 
+#[cfg(all(unix, feature = "zeromq"))]
+use super::Gap;
+
 /// A place in one life of one topic: everything before it has been read.
 ///
 /// Opaque to clients and short: at most 24 characters of `0-9`, `a-v` and `.`, so that it goes into a URL, an entity
@@ -59,6 +62,32 @@ impl Epoch {
 }
 
 // ===== impl Cursor =====
+
+#[cfg(all(unix, feature = "zeromq"))]
+impl Cursor {
+    /// So many messages further on in the same life.
+    pub(crate) fn behind(self, messages: u64) -> Self {
+        Self { seq: self.seq.saturating_add(messages), ..self }
+    }
+
+    /// So many messages back; `None` before the first.
+    pub(crate) fn before(self, messages: u64) -> Option<Self> {
+        Some(Self { seq: self.seq.checked_sub(messages)?, ..self })
+    }
+
+    /// What was missed by who stands at `former` and finds the next message here.
+    pub(crate) fn gap_from(self, former: Option<Self>) -> Gap {
+        match former {
+            // Before the first one there is nothing to miss.
+            None if self.seq == 0 => Gap::None,
+            Some(former) if former.epoch == self.epoch => match self.seq.checked_sub(former.seq) {
+                None | Some(0) => Gap::None,
+                Some(missed) => Gap::Missed(missed),
+            },
+            None | Some(_) => Gap::Unknown,
+        }
+    }
+}
 
 impl Cursor {
     /// Writes its text and tells how long that is.

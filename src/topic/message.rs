@@ -109,6 +109,11 @@ impl<T> Batch<T> {
         self.shared.next
     }
 
+    /// Where the first message is.
+    pub(crate) fn begins(&self) -> Cursor {
+        Cursor { seq: self.shared.first, ..self.shared.next }
+    }
+
     /// What is missing before the first message.
     pub fn gap(&self) -> Gap {
         self.gap
@@ -122,11 +127,6 @@ impl<T> Batch<T> {
     /// The headers of an answer without a gap, built once like [`body`](Self::body).
     pub(super) fn headers(&self, build: impl FnOnce(&Self) -> HeaderMap) -> HeaderMap {
         self.shared.headers.get_or_init(|| build(self)).clone()
-    }
-
-    /// Where the first message begins.
-    pub(super) fn begins(&self) -> Cursor {
-        Cursor { epoch: self.shared.next.epoch, seq: self.shared.first }
     }
 }
 

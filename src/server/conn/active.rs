@@ -45,6 +45,8 @@ pub(crate) struct Active<I, S: HttpService<Incoming>, M> {
     notes: Notes,
     // A request has come since this was last asked.
     called: bool,
+    // It was the first of the connection.
+    first: bool,
     // No request has come since hyper was built.
     fresh: bool,
     // What hyper was given first.
@@ -113,9 +115,10 @@ where
         }
         let large_head = replay.leftover.len() >= LEFTOVER_BYTES_MAX;
         let fresh = head.is_none();
-        let slot = Arc::new(Slot::new(reply, head.unwrap_or_default()));
+        flags.put(Flag::Rehome, settings.expects_wait(notes));
+        let slot = Arc::new(Slot::new(flags.clone(), reply, head.unwrap_or_default()));
         let io = Io::new(io, replay, flags.clone(), settings.half_close);
-        let adapter = Adapter::new(service, slot.clone(), flags.clone());
+        let adapter = Adapter::new(service, slot.clone());
         let standard = hyper.is_none() && !shutdown;
         let hyper = hyper.as_ref().unwrap_or(&settings.hyper).serve_connection(io, adapter);
         let mut machine = M::new(hyper);
@@ -128,6 +131,7 @@ where
             slot,
             notes,
             called: false,
+            first: false,
             fresh,
             seen,
             large_head,
@@ -191,12 +195,22 @@ where
             self.called = true;
             self.fresh = false;
             self.large_head = false;
-            self.notes.served = true;
+        }
+        if self.flags.has(Flag::New) {
+            self.first |= !self.notes.served();
+            self.notes.waited = Some(self.flags.has(Flag::Waiting));
         }
     }
 
     /// Whether a request has come since this was last asked.
-    pub(crate) fn take_called(&mut self) -> bool {
+    pub(crate) fn take_called(&mut self, settings: &Settings) -> bool {
+        if self.called {
+            let waits = settings.expects_wait(self.notes);
+            self.flags.put(Flag::Rehome, waits);
+            if std::mem::take(&mut self.first) {
+                settings.expect_wait(waits);
+            }
+        }
         std::mem::take(&mut self.called)
     }
 
@@ -217,7 +231,7 @@ where
 
     /// Whether hyper would be between two requests, had it not been rebuilt since the last.
     pub(crate) fn is_between_requests(&self) -> bool {
-        self.fresh && self.notes.served && self.flags.reading_head()
+        self.fresh && self.notes.served() && self.flags.reading_head()
     }
 
     /// Whether a head has begun that is too large to be put away.
@@ -270,6 +284,11 @@ where
         self.standard && !self.notes.last && !self.upgrade_asked() && self.flags.has(Flag::Drained)
     }
 
+    /// Notes what hyper has read first since it was [renewed](Self::renew): so much of a head it has parsed.
+    pub(crate) fn note_first(&mut self, len: usize) {
+        self.seen = len;
+    }
+
     /// See [`Flags::disambiguate`].
     pub(crate) fn disambiguate(&self) {
         self.flags.disambiguate();
@@ -282,15 +301,12 @@ where
 
     /// Takes the request that waits. hyper then waits for ever, or for [an answer](Self::answer).
     pub(crate) fn take_parked(&self) -> Option<Parked<S::Future>> {
-        match self.slot.take() {
-            Reply::Waiting(future) => Some(Parked { future, head: self.slot.head() }),
-            Reply::None | Reply::Ready(_) | Reply::Never => None,
-        }
+        self.slot.take().map(|future| Parked { future, head: self.slot.head() })
     }
 
     /// The next connection's turn, after this one has left a hyper that is [reusable](Self::is_reusable) and idle.
-    pub(crate) fn renew(&mut self, notes: Notes) {
-        self.renew_with(notes, Reply::None, Head::default());
+    pub(crate) fn renew(&mut self, notes: Notes, settings: &Settings) {
+        self.renew_with(notes, Reply::None, Head::default(), settings);
     }
 
     /// The same for a request that was parked and has its answer. Returns the head that hyper has to read first.
@@ -299,16 +315,19 @@ where
         notes: Notes,
         parked: Parked<S::Future>,
         output: Result<Response<S::ResBody>, BoxError>,
+        settings: &Settings,
     ) -> &'static [u8] {
-        self.renew_with(notes, Reply::Ready(output), parked.head);
+        self.renew_with(notes, Reply::Ready(output), parked.head, settings);
         parked.head.bytes()
     }
 
-    fn renew_with(&mut self, notes: Notes, reply: Reply<S::Future, S::ResBody>, head: Head) {
+    fn renew_with(&mut self, notes: Notes, reply: Reply<S::Future, S::ResBody>, head: Head, settings: &Settings) {
         self.flags.reset();
+        self.flags.put(Flag::Rehome, settings.expects_wait(notes));
         self.slot.renew(reply, head);
         self.notes = notes;
         self.called = false;
+        self.first = false;
         self.fresh = true;
         self.large_head = false;
     }
@@ -317,10 +336,7 @@ where
     pub(crate) fn into_dormant(self) -> Option<(Dormant<I, S>, Option<End>)> {
         let http1::Parts { io, read_buf, service, .. } = self.machine.into_parts()?;
         let (io, Replay { leftover, seen, end, .. }) = io.into_parts(&read_buf);
-        let parked = match self.slot.take() {
-            Reply::Waiting(future) => Some(Parked { future, head: self.slot.head() }),
-            Reply::None | Reply::Ready(_) | Reply::Never => None,
-        };
+        let parked = self.slot.take().map(|future| Parked { future, head: self.slot.head() });
         let seen = if parked.is_some() { seen } else { parsed_len(&leftover, self.fresh.then_some(self.seen)) };
         let leftover = leftover.into_boxed_slice();
         Some((Dormant { io, service: service.into_service(), parked, leftover, seen, notes: self.notes }, end))
@@ -335,8 +351,20 @@ where
     <S::ResBody as http_body::Body>::Error: Into<BoxError>,
 {
     pub(crate) fn with_upgrades(self) -> Active<I, S, Upgradeable<I, S>> {
-        let Self { machine, flags, slot, notes, called, fresh, seen, large_head, standard, _io } = self;
-        Active { machine: machine.with_upgrades(), flags, slot, notes, called, fresh, seen, large_head, standard, _io }
+        let Self { machine, flags, slot, notes, called, first, fresh, seen, large_head, standard, _io } = self;
+        Active {
+            machine: machine.with_upgrades(),
+            flags,
+            slot,
+            notes,
+            called,
+            first,
+            fresh,
+            seen,
+            large_head,
+            standard,
+            _io,
+        }
     }
 }
 

@@ -99,7 +99,7 @@ where
                         self.deadline.release();
                         return Poll::Ready(result);
                     }
-                    if active.take_called() {
+                    if active.take_called(&self.settings) {
                         // A head is whole: its deadline has been met.
                         self.deadline.clear();
                     }
@@ -234,7 +234,7 @@ where
         match &mut self.state {
             State::Dormant(dormant) => {
                 // hyper lets a first request come to its end of which a part has arrived.
-                let begun = !dormant.leftover.is_empty() && !dormant.notes.served;
+                let begun = !dormant.leftover.is_empty() && !dormant.notes.served();
                 dormant.notes.last = true;
                 self.shutdown = !begun;
             }

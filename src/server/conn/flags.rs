@@ -71,6 +71,12 @@ pub(crate) enum Flag {
     Drained = 1 << 16,
     /// In this poll the service's future was polled.
     ServicePolled = 1 << 17,
+    /// In this poll the user's service was called: a call that is no replay.
+    New = 1 << 18,
+    /// The next call is a replay: its reply is there already.
+    Replay = 1 << 19,
+    /// The next request is likely to wait: it shall keep no read buffer.
+    Rehome = 1 << 20,
 }
 
 /// The facts of one connection. Written by its own task alone, so that plain loads and stores are enough.
@@ -104,12 +110,16 @@ impl Flags {
         if value { self.set(flag) } else { self.clear(flag) }
     }
 
+    /// Clears some and then sets some.
+    #[inline]
+    fn change(&self, clear: u32, set: u32) {
+        self.bits.store(self.bits.load(Ordering::Relaxed) & !clear | set, Ordering::Relaxed);
+    }
+
     /// Forgets what is only true for one poll.
     #[inline]
     pub(crate) fn begin_poll(&self) {
-        self.clear(Flag::ReadBlocked);
-        self.clear(Flag::Called);
-        self.clear(Flag::ServicePolled);
+        self.change(union([Flag::ReadBlocked, Flag::Called, Flag::ServicePolled, Flag::New]), 0);
     }
 
     /// Forgets everything: hyper is as good as new.
@@ -120,12 +130,12 @@ impl Flags {
     /// hyper has asked for bytes, and has got some or none.
     #[inline]
     pub(crate) fn read(&self, blocked: bool) {
-        self.put(Flag::ReadBlocked, blocked);
         if !blocked {
-            self.clear(Flag::PlainFraming);
-            self.clear(Flag::Drained);
+            self.change(union([Flag::ReadBlocked, Flag::PlainFraming, Flag::Drained]), 0);
         } else if self.has(Flag::Waiting) {
-            self.set(Flag::Drained);
+            self.change(0, union([Flag::ReadBlocked, Flag::Drained]));
+        } else {
+            self.set(Flag::ReadBlocked);
         }
     }
 
@@ -137,26 +147,25 @@ impl Flags {
     /// A request is handed to the service.
     #[inline]
     pub(crate) fn call(&self, upgrade: bool, body: bool, ambiguous: bool) {
-        self.clear(Flag::ReadBlocked);
-        self.clear(Flag::BodyReleased);
-        self.clear(Flag::BodyDone);
-        self.clear(Flag::BodyHeld);
-        self.clear(Flag::Drained);
-        self.set(Flag::Called);
-        self.set(Flag::Waiting);
-        self.put(Flag::Upgrade, upgrade);
+        let body_before = union([Flag::Body, Flag::BodyReleased, Flag::BodyDone, Flag::BodyHeld]);
+        let before = union([Flag::ReadBlocked, Flag::Drained, Flag::Upgrade, Flag::Ambiguous, Flag::Replay]);
+        let mut set = union([Flag::Called, Flag::Waiting]);
         if upgrade {
-            self.set(Flag::UpgradeAsked);
+            set |= union([Flag::Upgrade, Flag::UpgradeAsked]);
         }
-        self.put(Flag::Body, body);
-        self.put(Flag::Ambiguous, ambiguous);
+        if body {
+            set |= union([Flag::Body]);
+        }
+        if ambiguous {
+            set |= union([Flag::Ambiguous]);
+        }
+        self.change(body_before | before, set);
     }
 
     /// The response, or the service's error, is handed to hyper.
     #[inline]
     pub(crate) fn answered(&self) {
-        self.clear(Flag::Waiting);
-        self.clear(Flag::Upgrade);
+        self.change(union([Flag::Waiting, Flag::Upgrade]), 0);
     }
 
     /// Whether the response is done, or none is due.
@@ -206,16 +215,29 @@ impl Flags {
     }
 
     /// Calls `poll` with the task's own context: what is not hyper's own must never see a probe's waker.
+    #[inline]
     pub(crate) fn task_context<R>(&self, cx: &mut Context<'_>, poll: impl FnOnce(&mut Context<'_>) -> R) -> R {
         if !self.has(Flag::Probing) {
             return poll(cx);
         }
-        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        match task {
+        match self.task() {
             Some(task) => poll(&mut Context::from_waker(&task)),
             None => poll(cx),
         }
     }
+
+    fn task(&self) -> Option<Waker> {
+        self.task.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+const fn union<const N: usize>(flags: [Flag; N]) -> u32 {
+    let (mut bits, mut at) = (0, 0);
+    while at < N {
+        bits |= flags[at] as u32;
+        at += 1;
+    }
+    bits
 }
 
 #[cfg(test)]

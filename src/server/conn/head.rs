@@ -4,7 +4,7 @@
 //! whether it was a `HEAD`, its version, whether the connection is kept afterwards, and whether trailers are welcome.
 
 use http::header::{CONNECTION, TE};
-use http::{HeaderMap, HeaderName, Method, Request, Version};
+use http::{HeaderValue, Method, Request, Version};
 
 /// What of a request decides how its response is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,17 +19,22 @@ impl Head {
     /// Reads it off a request as hyper has parsed it.
     pub(crate) fn of<B>(request: &Request<B>) -> Self {
         let http_10 = request.version() == Version::HTTP_10;
-        let keep_alive = if http_10 {
-            lists(request.headers(), CONNECTION, "keep-alive") && !lists(request.headers(), CONNECTION, "close")
-        } else {
-            !lists(request.headers(), CONNECTION, "close")
-        };
+        let (mut close, mut keep_alive, mut trailers) = (false, !http_10, false);
+        // One walk past all headers is less work than to look for each of these.
+        for (name, value) in request.headers() {
+            if *name == CONNECTION {
+                close |= lists(value, "close");
+                keep_alive |= http_10 && lists(value, "keep-alive");
+            } else if *name == TE {
+                trailers |= lists(value, "trailers");
+            }
+        }
         let bit = |bit, set| if set { bit } else { 0 };
         Self(
             bit(IS_HEAD, request.method() == Method::HEAD)
                 | bit(HTTP_10, http_10)
-                | bit(KEEP_ALIVE, keep_alive)
-                | bit(TRAILERS, lists(request.headers(), TE, "trailers")),
+                | bit(KEEP_ALIVE, keep_alive && !close)
+                | bit(TRAILERS, trailers),
         )
     }
 
@@ -66,23 +71,34 @@ impl Head {
         }
     }
 
+    /// Its bits, for a cell that only holds plain numbers.
+    #[inline]
+    pub(crate) fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// The head with these [`bits`](Self::bits).
+    #[inline]
+    pub(crate) fn from_bits(bits: u8) -> Self {
+        Self(bits)
+    }
+
+    #[inline]
     pub(crate) fn is_http_10(self) -> bool {
         self.0 & HTTP_10 != 0
     }
 
     /// Whether the connection is kept after the response.
+    #[inline]
     pub(crate) fn keeps_alive(self) -> bool {
         self.0 & KEEP_ALIVE != 0
     }
 }
 
-/// Whether a header that lists tokens has `token`, in any of its lines and in any case. Like hyper 1.12 it does not look
-/// at a line that is not plain ASCII.
-fn lists(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
-    headers.get_all(name).iter().any(|line| {
-        let mut listed = line.as_bytes().split(|byte| *byte == b',');
-        listed.any(|listed| listed.trim_ascii().eq_ignore_ascii_case(token.as_bytes())) && line.to_str().is_ok()
-    })
+/// Whether a line of tokens has `token`, in any case. Like hyper 1.12 it does not look at a line that is not plain ASCII.
+fn lists(line: &HeaderValue, token: &str) -> bool {
+    let mut listed = line.as_bytes().split(|byte| *byte == b',');
+    listed.any(|listed| listed.trim_ascii().eq_ignore_ascii_case(token.as_bytes())) && line.to_str().is_ok()
 }
 
 #[cfg(test)]

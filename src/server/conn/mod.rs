@@ -9,6 +9,8 @@ pub mod http2 {
     pub use hyper::server::conn::http2::{Builder, Connection};
 }
 
+pub use rehome::rehome;
+
 pub(crate) mod active;
 pub(crate) mod body;
 pub(crate) mod connection;
@@ -17,7 +19,7 @@ pub(crate) mod dormant;
 pub(crate) mod flags;
 pub(crate) mod head;
 pub(crate) mod io;
-pub(crate) mod rehome;
+mod rehome;
 #[cfg(test)]
 pub(crate) mod sample;
 pub(crate) mod service;

@@ -1,13 +1,30 @@
 //! A request that owns its bytes.
 //!
 //! hyper's header values and URI are slices of its read buffer: one kept `HeaderValue` keeps 8 KiB. Before the service
-//! sees a request, these slices are moved into one allocation of their own size.
+//! sees a request that is likely to wait, these slices are moved into one allocation of their own size.
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Request, Uri};
 
-/// Moves header values and URI of `request` out of hyper's read buffer.
-pub(crate) fn rehome<B>(request: &mut Request<B>) {
+/// Moves the header values and the URI of `request` out of hyper's read buffer, into one allocation of their own size.
+///
+/// hyper's are slices of that buffer, so that a service which keeps one of them, a token for one, keeps 8 KiB for as
+/// long. The builders of this crate, and its acceptor, do this before the service sees a request that is likely to wait:
+/// one whose connection's last request had to wait, and on a new connection if the last first request of another had to.
+/// What is answered at once does not pay for it. Whoever knows better than that does it where it is known:
+///
+/// ```
+/// use http::Request;
+/// use hyper_deferred::server::conn::rehome;
+///
+/// async fn long_poll<B>(mut request: Request<B>) {
+///     rehome(&mut request);
+///     // From here on what is kept of `request` is no more than it has.
+/// }
+/// ```
+///
+/// A request that is its own already is copied once more, and otherwise the same. `Extensions` are left as they are.
+pub fn rehome<B>(request: &mut Request<B>) {
     let uri = request.uri();
     let path = uri.path_and_query().map_or("", |path| path.as_str());
     // An origin-form target, which is nearly every one, is its path and query and nothing else.

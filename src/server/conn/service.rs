@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
@@ -16,12 +17,12 @@ use hyper::upgrade::OnUpgrade;
 use super::body::ResBody;
 use super::flags::{Flag, Flags};
 use super::head::Head;
-use super::rehome::rehome;
+use super::rehome;
 use crate::BoxError;
 
-/// Where the response of the request in hand comes from.
+/// Where the response of a request that hyper is given a stand-in for comes from.
 pub(crate) enum Reply<F, B> {
-    /// No request is in hand.
+    /// There is no such request.
     None,
     /// The service's future.
     Waiting(Pin<Box<F>>),
@@ -33,8 +34,16 @@ pub(crate) enum Reply<F, B> {
 
 /// The place that is shared by hyper's future and the connection.
 pub(crate) struct Slot<F, B> {
-    reply: Mutex<Reply<F, B>>,
-    head: Mutex<Head>,
+    pub(crate) flags: Arc<Flags>,
+    // A head's bits. Like the flags it is written by the connection's own task alone.
+    head: AtomicU8,
+    request: Mutex<InHand<F, B>>,
+}
+
+/// The request in hand. Without either of the two its response never comes.
+struct InHand<F, B> {
+    future: Option<Pin<Box<F>>>,
+    output: Option<Result<Response<B>, BoxError>>,
 }
 
 /// The service under hyper. Calls the user's own, except for the first call when a request is replayed.
@@ -42,57 +51,79 @@ pub(crate) struct Adapter<S: HttpService<Incoming>> {
     // hyper calls it through `&mut`, but a `Service` only has `&self`.
     service: Mutex<S>,
     slot: Arc<Slot<S::Future, S::ResBody>>,
-    flags: Arc<Flags>,
 }
 
 /// The future under hyper: looks into the slot.
 pub(crate) struct Answer<F, B> {
     slot: Arc<Slot<F, B>>,
-    flags: Arc<Flags>,
 }
 
 // ===== impl Slot =====
 
 impl<F, B> Slot<F, B> {
-    pub(crate) fn new(reply: Reply<F, B>, head: Head) -> Self {
-        Self { reply: Mutex::new(reply), head: Mutex::new(head) }
+    pub(crate) fn new(flags: Arc<Flags>, reply: Reply<F, B>, head: Head) -> Self {
+        let slot = Self {
+            flags,
+            head: AtomicU8::new(head.bits()),
+            request: Mutex::new(InHand { future: None, output: None }),
+        };
+        slot.replay(reply);
+        slot
     }
 
-    fn reply(&self) -> MutexGuard<'_, Reply<F, B>> {
-        // A panic in the service leaves a reply that is never polled again: nothing is half-done in it.
-        self.reply.lock().unwrap_or_else(PoisonError::into_inner)
+    fn request(&self) -> MutexGuard<'_, InHand<F, B>> {
+        // A panic in the service leaves a future that is never polled again: nothing is half-done in it.
+        self.request.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The request in hand.
+    /// The head of the request in hand.
     pub(crate) fn head(&self) -> Head {
-        *self.head.lock().unwrap_or_else(PoisonError::into_inner)
+        Head::from_bits(self.head.load(Ordering::Relaxed))
+    }
+
+    fn set_head(&self, head: Head) {
+        self.head.store(head.bits(), Ordering::Relaxed);
+    }
+
+    fn replay(&self, reply: Reply<F, B>) {
+        let (future, output) = match reply {
+            Reply::None => return,
+            Reply::Waiting(future) => (Some(future), None),
+            Reply::Ready(output) => (None, Some(output)),
+            Reply::Never => (None, None),
+        };
+        self.flags.set(Flag::Replay);
+        *self.request() = InHand { future, output };
     }
 
     /// Puts a response in the place of the future that is waited for.
     pub(crate) fn answer(&self, response: Response<B>) {
-        let future = std::mem::replace(&mut *self.reply(), Reply::Ready(Ok(response)));
+        let future = {
+            let mut request = self.request();
+            request.output = Some(Ok(response));
+            request.future.take()
+        };
         // Not under the lock: who knows what its drop does.
         drop(future);
     }
 
-    /// Makes room for the next request, or for the answer to one that is replayed.
+    /// Makes room for the next request, or for the answer to one that is replayed. The last one has left nothing.
     pub(crate) fn renew(&self, reply: Reply<F, B>, head: Head) {
-        *self.head.lock().unwrap_or_else(PoisonError::into_inner) = head;
-        let last = std::mem::replace(&mut *self.reply(), reply);
-        drop(last);
+        self.set_head(head);
+        self.replay(reply);
     }
 
-    /// Takes the reply; hyper's future then waits for ever.
-    pub(crate) fn take(&self) -> Reply<F, B> {
-        std::mem::replace(&mut *self.reply(), Reply::Never)
+    /// Takes the future; hyper's own then waits for ever, or for [an answer](Self::answer).
+    pub(crate) fn take(&self) -> Option<Pin<Box<F>>> {
+        self.request().future.take()
     }
 }
 
 // ===== impl Adapter =====
 
 impl<S: HttpService<Incoming>> Adapter<S> {
-    pub(crate) fn new(service: S, slot: Arc<Slot<S::Future, S::ResBody>>, flags: Arc<Flags>) -> Self {
-        Self { service: Mutex::new(service), slot, flags }
+    pub(crate) fn new(service: S, slot: Arc<Slot<S::Future, S::ResBody>>) -> Self {
+        Self { service: Mutex::new(service), slot }
     }
 
     pub(crate) fn into_service(self) -> S {
@@ -100,14 +131,20 @@ impl<S: HttpService<Incoming>> Adapter<S> {
     }
 
     fn start(&self, mut request: Request<Incoming>) {
+        let flags = &self.slot.flags;
         // hyper takes an HTTP/1.0 `CONNECT` with an `upgrade` for no upgrade, and yet answers it as one.
         let upgrade = request.extensions().get::<OnUpgrade>().is_some() || request.method() == Method::CONNECT;
-        let ambiguous = !self.flags.has(Flag::PlainFraming) && request.headers().contains_key(TRANSFER_ENCODING);
-        self.flags.call(upgrade, !request.body().is_end_stream(), ambiguous);
-        *self.slot.head.lock().unwrap_or_else(PoisonError::into_inner) = Head::of(&request);
-        rehome(&mut request);
-        let future = self.service.lock().unwrap_or_else(PoisonError::into_inner).call(request);
-        *self.slot.reply() = Reply::Waiting(Box::pin(future));
+        let body = !request.body().is_end_stream();
+        // Whatever has a `transfer-encoding` has a body, perhaps an empty one of which the end has not come.
+        let ambiguous = body && !flags.has(Flag::PlainFraming) && request.headers().contains_key(TRANSFER_ENCODING);
+        flags.call(upgrade, body, ambiguous);
+        flags.set(Flag::New);
+        self.slot.set_head(Head::of(&request));
+        if flags.has(Flag::Rehome) {
+            rehome(&mut request);
+        }
+        let future = Box::pin(self.service.lock().unwrap_or_else(PoisonError::into_inner).call(request));
+        *self.slot.request() = InHand { future: Some(future), output: None };
     }
 }
 
@@ -117,14 +154,13 @@ impl<S: HttpService<Incoming>> Service<Request<Incoming>> for Adapter<S> {
     type Future = Answer<S::Future, S::ResBody>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let replayed = !matches!(*self.slot.reply(), Reply::None);
-        if replayed {
+        if self.slot.flags.has(Flag::Replay) {
             // hyper parsed a stand-in; the service has seen the real one.
-            self.flags.call(false, false, false);
+            self.slot.flags.call(false, false, false);
         } else {
             self.start(request);
         }
-        Answer { slot: self.slot.clone(), flags: self.flags.clone() }
+        Answer { slot: self.slot.clone() }
     }
 }
 
@@ -133,7 +169,7 @@ impl<S: HttpService<Incoming>> Unpin for Adapter<S> {}
 
 impl<S: HttpService<Incoming>> fmt::Debug for Adapter<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Adapter").field("flags", &self.flags).finish_non_exhaustive()
+        f.debug_struct("Adapter").field("flags", &self.slot.flags).finish_non_exhaustive()
     }
 }
 
@@ -147,23 +183,21 @@ where
     type Output = Result<Response<ResBody<B>>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.flags.set(Flag::ServicePolled);
-        let mut reply = self.slot.reply();
-        let output = match &mut *reply {
-            Reply::Waiting(future) => {
-                ready!(self.flags.task_context(cx, |cx| future.as_mut().poll(cx))).map_err(Into::into)
-            }
-            Reply::Ready(_) => match std::mem::replace(&mut *reply, Reply::None) {
-                Reply::Ready(output) => output,
-                _ => unreachable!("matched just above"),
-            },
-            Reply::None | Reply::Never => return Poll::Pending,
+        let flags = &self.slot.flags;
+        flags.set(Flag::ServicePolled);
+        let mut request = self.slot.request();
+        let (output, done) = if let Some(future) = &mut request.future {
+            let output = ready!(flags.task_context(cx, |cx| future.as_mut().poll(cx)));
+            (output.map_err(Into::into), request.future.take())
+        } else if let Some(output) = request.output.take() {
+            (output, None)
+        } else {
+            return Poll::Pending;
         };
+        drop(request);
         // The future is done with; what it holds is dropped before its response is written, as hyper does it.
-        let done = std::mem::replace(&mut *reply, Reply::None);
-        drop(reply);
         drop(done);
-        self.flags.answered();
-        Poll::Ready(output.map(|response| response.map(|body| ResBody::new(body, self.flags.clone()))))
+        flags.answered();
+        Poll::Ready(output.map(|response| response.map(|body| ResBody::new(body, flags.clone()))))
     }
 }

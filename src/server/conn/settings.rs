@@ -2,12 +2,14 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper::rt::Timer;
 use hyper::server::conn::http1;
 
 use super::deadline::{DefaultTimer, Elapsed};
+use super::dormant::Notes;
 use super::io::LEFTOVER_BYTES_MAX;
 
 /// What a connection waits for, each with a limit of its own. None runs while a request is parked.
@@ -39,6 +41,8 @@ pub(crate) struct Settings {
     header_read_timeout: Option<Duration>,
     first_byte_timeout: Option<Option<Duration>>,
     idle_timeout: Option<Option<Duration>>,
+    // Whether the last request that was the first of its connection had to wait. A hint: no order is needed.
+    first_waited: Arc<AtomicBool>,
 }
 
 /// hyper's default for the time that a client has for a request's head, and by default for the other two.
@@ -57,6 +61,7 @@ impl Settings {
             header_read_timeout: Some(HEADER_READ_TIMEOUT),
             first_byte_timeout: None,
             idle_timeout: None,
+            first_waited: Arc::default(),
         }
     }
 
@@ -97,6 +102,21 @@ impl Settings {
             Wait::Head => self.header_read_timeout,
             Wait::Idle => self.idle_timeout.unwrap_or(self.header_read_timeout),
             Wait::Linger => Some(LINGER),
+        }
+    }
+
+    /// Whether the next request of a connection is likely to wait for its answer: the last one has, or there was none
+    /// and the last first one of another connection has.
+    #[inline]
+    pub(crate) fn expects_wait(&self, notes: Notes) -> bool {
+        notes.waited.unwrap_or_else(|| self.first_waited.load(Ordering::Relaxed))
+    }
+
+    /// Remembers whether the first request of a connection had to wait.
+    pub(crate) fn expect_wait(&self, waited: bool) {
+        // Hardly ever does it change, and to write it would take it from the other threads' caches.
+        if waited != self.first_waited.load(Ordering::Relaxed) {
+            self.first_waited.store(waited, Ordering::Relaxed);
         }
     }
 

@@ -53,6 +53,7 @@ pub mod acceptor;
 #[cfg_attr(docsrs, doc(cfg(feature = "context")))]
 pub mod context;
 pub mod deferred;
+mod draining;
 #[cfg(all(unix, feature = "inbox"))]
 #[cfg_attr(docsrs, doc(cfg(all(unix, feature = "inbox"))))]
 pub mod inbox;

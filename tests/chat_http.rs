@@ -212,6 +212,26 @@ fn ctrl_c_answers_two_thousand_parked_polls_and_ends_with_status_0() {
 }
 
 #[test]
+fn ctrl_c_ends_a_hundred_streams_of_events_in_order_and_ends_with_status_0() {
+    let chat = Chat::start(0);
+    let mut watcher = Client::connect(chat.addr);
+    let mut readers: Vec<_> = (0..100).map(|_| Client::connect(chat.addr)).collect();
+    for reader in &mut readers {
+        reader.send("GET /topic HTTP/1.1\r\nhost: chat\r\naccept: text/event-stream\r\n\r\n");
+        assert!(reader.read_head().starts_with("HTTP/1.1 200 OK\r\n"));
+    }
+    watcher.wait_until_parked(100);
+    chat.press_ctrl_c();
+    for reader in &mut readers {
+        let mut rest = String::new();
+        reader.stream.read_to_string(&mut rest).unwrap();
+        // Cut off at a deadline, it would have no last chunk.
+        assert!(rest.ends_with("\r\n0\r\n\r\n"), "{rest:?}");
+    }
+    assert!(chat.wait().success());
+}
+
+#[test]
 fn help_and_mistakes_in_the_command_line_are_told() {
     let help = chat::run(&["--help"]);
     assert!(help.status.success());

@@ -11,16 +11,12 @@ mod room;
 
 use std::io;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use hyper::service::service_fn;
 use hyper_deferred::{Acceptor, ShutdownHandle};
 
 use crate::args::{Args, USAGE};
 use crate::room::Room;
-
-/// Streams of events have no end of their own to wait for.
-const SHUTDOWN_WAIT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let args = match Args::parse(std::env::args().skip(1)) {
@@ -44,7 +40,7 @@ fn main() -> ExitCode {
 }
 
 fn serve(args: &Args) -> io::Result<()> {
-    let acceptor = Acceptor::bind((args.host.as_str(), args.port))?.shutdown_timeout(SHUTDOWN_WAIT);
+    let acceptor = Acceptor::bind((args.host.as_str(), args.port))?;
     println!("chat: open http://{}/ in two windows, Ctrl-C ends it", acceptor.local_addr()?);
 
     let shutdown = acceptor.shutdown_handle();

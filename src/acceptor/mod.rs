@@ -111,6 +111,7 @@ use workers::Worker;
 /// | has a parked request: the service's future is pending | answered `503` with `Retry-After: 1`, or the [application's own](Self::shutdown_response) |
 /// | has sent a part of a request's head | awaited, and the request is served |
 /// | streams its response's body | awaited |
+/// | streams the events of a topic | told what is there, and ended in order |
 ///
 /// Responses then say `connection: close`. What is not done after the [timeout](Self::shutdown_timeout) is closed.
 /// A future that waits for the rest of a request's body is pending too. A parked future is dropped, and a

@@ -131,6 +131,19 @@ impl<T> Batch<T> {
 }
 
 impl<T: 'static> Batch<T> {
+    /// The name of a message's event, if its topic gives it one.
+    pub(super) fn event<'a>(&self, message: &'a Message<T>) -> Option<&'a str> {
+        self.shared.settings.encode.event(message).filter(|event| !event.is_empty())
+    }
+
+    /// Whether the messages are JSON (RFC 8259 section 11, and RFC 6839 section 3.1 for the media types that build on it).
+    #[cfg(feature = "json")]
+    pub(super) fn is_json(&self) -> bool {
+        let content_type = self.shared.settings.encode.content_type();
+        let media_type = content_type.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
+        media_type.eq_ignore_ascii_case("application/json") || media_type.to_ascii_lowercase().ends_with("+json")
+    }
+
     /// The messages as one body, built once for all who get these same messages. Empty when there are none.
     pub fn body(&self) -> Bytes {
         self.shared.body.get_or_init(|| self.shared.join()).clone()

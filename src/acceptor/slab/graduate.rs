@@ -23,6 +23,7 @@ use super::engine::Engine;
 use super::{App, Waiting};
 use crate::deferred::Outcome;
 use crate::deferred::outcome::drop_because;
+use crate::draining::while_draining;
 use crate::server::conn::deadline::Deadline;
 use crate::server::conn::io::End;
 use crate::server::conn::settings::{Settings, Wait};
@@ -174,7 +175,7 @@ fn poll_once<S: App>(
     cx: &mut Context<'_>,
 ) -> Poll<Left> {
     loop {
-        if let Poll::Ready(result) = engine.poll(cx) {
+        if let Poll::Ready(result) = while_draining(shutdown_response.is_some(), || engine.poll(cx)) {
             if let Err(error) = result {
                 tracing::debug!(%error, "a connection ended with an error");
             }

@@ -19,6 +19,7 @@ use super::super::shutdown::Stop;
 use super::super::stats::Counters;
 use super::counted::{Counted, Counts};
 use crate::BoxError;
+use crate::draining::while_draining;
 use crate::server::conn::http1::Builder;
 
 impl Client for SocketAddr {
@@ -89,7 +90,7 @@ where
     let served = poll_fn(|cx| {
         loop {
             // The connection goes first: a request that is there already is not idle.
-            if let Poll::Ready(served) = pin!(&mut connection).poll(cx) {
+            if let Poll::Ready(served) = while_draining(drained, || pin!(&mut connection).poll(cx)) {
                 return Poll::Ready(Some(served));
             }
             gauge.set(Some(match (connection.is_dormant(), waiting.get()) {

@@ -8,6 +8,8 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
+#[cfg(feature = "json")]
+use super::several;
 use super::sse::Events;
 
 /// The body of a [`TopicService`](super::TopicService)'s response: a piece of bytes, or events without an end.
@@ -21,6 +23,8 @@ enum Kind<T> {
     Full(Bytes),
     // Boxed: a stream is large, and most bodies are none.
     Events(Box<Events<T>>),
+    #[cfg(feature = "json")]
+    Several(Box<several::Events<T>>),
 }
 
 impl<T> TopicBody<T> {
@@ -31,6 +35,21 @@ impl<T> TopicBody<T> {
     pub(super) fn events(events: Events<T>) -> Self {
         Self(Kind::Events(Box::new(events)))
     }
+
+    #[cfg(feature = "json")]
+    pub(super) fn several(events: several::Events<T>) -> Self {
+        Self(Kind::Several(Box::new(events)))
+    }
+
+    /// The bytes that are all there is of it, unless it is a stream.
+    fn bytes(&self) -> Option<&Bytes> {
+        match &self.0 {
+            Kind::Full(bytes) => Some(bytes),
+            Kind::Events(_) => None,
+            #[cfg(feature = "json")]
+            Kind::Several(_) => None,
+        }
+    }
 }
 
 impl<T: 'static> Body for TopicBody<T> {
@@ -38,22 +57,21 @@ impl<T: 'static> Body for TopicBody<T> {
     type Error = Infallible;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        match &mut self.0 {
-            Kind::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
-            Kind::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Kind::Events(events) => events.poll_next(cx).map(|bytes| Some(Ok(Frame::data(bytes)))),
-        }
+        let polled = match &mut self.0 {
+            Kind::Full(bytes) => Poll::Ready(Some(std::mem::take(bytes)).filter(|bytes| !bytes.is_empty())),
+            Kind::Events(events) => events.poll_next(cx),
+            #[cfg(feature = "json")]
+            Kind::Several(events) => events.poll_next(cx),
+        };
+        polled.map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(&self.0, Kind::Full(bytes) if bytes.is_empty())
+        self.bytes().is_some_and(Bytes::is_empty)
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.0 {
-            Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Kind::Events(_) => SizeHint::default(),
-        }
+        self.bytes().map_or_else(SizeHint::default, |bytes| SizeHint::with_exact(bytes.len() as u64))
     }
 }
 
@@ -73,9 +91,9 @@ impl<T> Default for TopicBody<T> {
 
 impl<T> fmt::Debug for TopicBody<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Kind::Full(bytes) => f.debug_tuple("TopicBody").field(bytes).finish(),
-            Kind::Events(_) => f.debug_tuple("TopicBody").field(&"events").finish(),
+        match self.bytes() {
+            Some(bytes) => f.debug_tuple("TopicBody").field(bytes).finish(),
+            None => f.debug_tuple("TopicBody").field(&"events").finish(),
         }
     }
 }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::StatusCode;
 use http::request::Parts;
+use http::{Method, StatusCode};
 
 use super::super::{Presence, PresenceKey, Topic};
-use super::{Refusal, TopicService};
+use super::{Refusal, TopicService, negotiate};
 use crate::waiting::Wheel;
 
 /// Makes a [`TopicService`].
@@ -20,7 +20,7 @@ pub struct Builder<T> {
 
 /// What the requests of one service have in common.
 pub(super) struct Shared<T> {
-    pub(super) find: Hook<Topic<T>>,
+    pub(super) find: Find<T>,
     pub(super) authorize: Hook<()>,
     pub(super) enter: Hook<Option<Present>>,
     pub(super) wait: Duration,
@@ -34,7 +34,14 @@ pub(super) struct Shared<T> {
 /// Holds a client present for as long as its request.
 pub(super) type Present = Box<dyn Send + Sync>;
 
-type Hook<R> = Box<dyn Fn(&Parts) -> Result<R, Refusal> + Send + Sync>;
+/// Which topics a request gets.
+pub(super) enum Find<T> {
+    One(Hook<Topic<T>>),
+    #[cfg(feature = "json")]
+    Several(Hook<Vec<(String, Topic<T>)>>),
+}
+
+pub(super) type Hook<R> = Box<dyn Fn(&Parts) -> Result<R, Refusal> + Send + Sync>;
 
 type Decode<T> = Box<dyn Fn(&Parts, Bytes) -> Result<T, Refusal> + Send + Sync>;
 
@@ -42,6 +49,29 @@ type Decode<T> = Box<dyn Fn(&Parts, Bytes) -> Result<T, Refusal> + Send + Sync>;
 pub(super) struct Publish<T> {
     pub(super) body_bytes_max: usize,
     pub(super) decode: Decode<T>,
+}
+
+// ===== impl Shared =====
+
+impl<T> Shared<T> {
+    /// How long a request waits, and the part of it that the request has asked for.
+    pub(super) fn wait_of(&self, parts: &Parts) -> (Duration, Option<Duration>) {
+        let asked = negotiate::prefer_wait(&parts.headers).map(|wait| wait.min(self.wait_max));
+        let wait = if parts.method == Method::HEAD { Duration::ZERO } else { asked.unwrap_or(self.wait) };
+        (wait, asked)
+    }
+
+    /// The topic that a request publishes to.
+    pub(super) fn topic_of(&self, parts: &Parts) -> Result<Topic<T>, Refusal> {
+        match &self.find {
+            Find::One(find) => find(parts),
+            #[cfg(feature = "json")]
+            Find::Several(find) => match <[_; 1]>::try_from(find(parts)?) {
+                Ok([(_, topic)]) => Ok(topic),
+                Err(_) => Err(Refusal::new(StatusCode::BAD_REQUEST, "a message goes to one topic: name that alone")),
+            },
+        }
+    }
 }
 
 // ===== impl Builder =====
@@ -69,8 +99,49 @@ impl<T: Send + Sync + 'static> Builder<T> {
     /// .build();
     /// ```
     pub fn find(find: impl Fn(&Parts) -> Result<Topic<T>, Refusal> + Send + Sync + 'static) -> Self {
+        Self::with(Find::One(Box::new(find)))
+    }
+
+    /// Serves several topics with one request: those that `find` gives for it, from 1 to 64, each with the name that the
+    /// answer tells it by. One combined cursor says where the client stands in all of them; it comes back with the same
+    /// topics in the same order, or gets `400`.
+    ///
+    /// The answer to a long poll is JSON: `[{"topic":"a","messages":[…]}]` has a member for each topic with news, and beside
+    /// its messages `"missed"` where there is a gap: how many, or `null` when nobody can tell. The data of an event is
+    /// `{"topic":"a","message":…}`. Messages that are not JSON are text in it, in which what is not UTF-8 is replaced. A
+    /// message is published when the request names one topic alone; else a `POST` gets `400`.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use http::StatusCode;
+    /// use hyper_deferred::topic::http::{Builder, Refusal};
+    /// use hyper_deferred::topic::{self, Json};
+    ///
+    /// let rooms = topic::Builder::<String>::new(Json).registry(1000, Duration::from_secs(3600));
+    /// // GET /?room=garden&room=kitchen
+    /// let service = Builder::find_several(move |request| {
+    ///     let query = request.uri.query().unwrap_or_default();
+    ///     let names = query.split('&').filter_map(|pair| pair.strip_prefix("room="));
+    ///     names
+    ///         .map(|name| match rooms.get(name) {
+    ///             Some(room) => Ok((name.to_owned(), room)),
+    ///             None => Err(Refusal::new(StatusCode::NOT_FOUND, format_args!("there is no room {name}"))),
+    ///         })
+    ///         .collect()
+    /// })
+    /// .build();
+    /// ```
+    #[cfg(feature = "json")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "json")))]
+    pub fn find_several(
+        find: impl Fn(&Parts) -> Result<Vec<(String, Topic<T>)>, Refusal> + Send + Sync + 'static,
+    ) -> Self {
+        Self::with(Find::Several(Box::new(find)))
+    }
+
+    fn with(find: Find<T>) -> Self {
         let shared = Shared {
-            find: Box::new(find),
+            find,
             authorize: Box::new(|_| Ok(())),
             enter: Box::new(|_| Ok(None)),
             // Below the 30 seconds and 60 seconds after which proxies commonly give up on an answer.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName};
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use super::super::{Batch, Subscriber};
 use super::body::TopicBody;
@@ -36,10 +36,11 @@ pub struct ResponseFuture<T>(State<T>);
 enum State<T> {
     LongPoll(LongPoll<T>),
     Ready(Option<Box<Response<TopicBody<T>>>>),
-    Publish(Publishing),
+    Boxed(Boxed),
 }
 
-pub(super) type Publishing = Pin<Box<dyn Future<Output = Response<Bytes>> + Send>>;
+/// What is not a long poll of one topic.
+pub(super) type Boxed = Pin<Box<dyn Future<Output = Response<Bytes>> + Send>>;
 
 /// A request that waits for news, or for its time to be up.
 pub(super) struct LongPoll<T> {
@@ -51,8 +52,8 @@ pub(super) struct LongPoll<T> {
 
 /// What most requests do not have, boxed in one piece.
 struct Extra {
-    // The wait in seconds that was asked for and is given (RFC 7240 section 3).
-    applied: Option<u64>,
+    // That was asked for and is given.
+    applied: Option<Duration>,
     _here: Option<Present>,
 }
 
@@ -67,8 +68,8 @@ impl<T> ResponseFuture<T> {
         Self(State::LongPoll(poll))
     }
 
-    pub(super) fn publish(publishing: Publishing) -> Self {
-        Self(State::Publish(publishing))
+    pub(super) fn boxed(boxed: Boxed) -> Self {
+        Self(State::Boxed(boxed))
     }
 }
 
@@ -79,7 +80,7 @@ impl<T: 'static> Future for ResponseFuture<T> {
         let response = match &mut self.0 {
             State::LongPoll(poll) => ready!(poll.poll(cx)),
             State::Ready(response) => *response.take().expect("a future is not polled after it was ready"),
-            State::Publish(publishing) => ready!(publishing.as_mut().poll(cx)).map(TopicBody::full),
+            State::Boxed(boxed) => ready!(boxed.as_mut().poll(cx)).map(TopicBody::full),
         };
         // What waited gives back its place now, not when the response has been written.
         self.0 = State::Ready(None);
@@ -104,8 +105,7 @@ impl<T: 'static> LongPoll<T> {
         asked: Option<Duration>,
     ) -> Self {
         let deadline = (!wait.is_zero()).then(|| Deadline::after(&shared.wheel, wait));
-        let applied = asked.map(|wait| wait.as_secs());
-        let extra = (applied.is_some() || here.is_some()).then(|| Box::new(Extra { applied, _here: here }));
+        let extra = (asked.is_some() || here.is_some()).then(|| Box::new(Extra { applied: asked, _here: here }));
         Self { subscriber, deadline, extra }
     }
 
@@ -119,10 +119,7 @@ impl<T: 'static> LongPoll<T> {
                 self.no_news()
             }
         };
-        if let Some(seconds) = self.extra.as_ref().and_then(|extra| extra.applied) {
-            let applied = HeaderValue::try_from(format!("wait={seconds}")).expect("digits are fit for a header");
-            response.headers_mut().insert(PREFERENCE_APPLIED, applied);
-        }
+        tell_wait(response.headers_mut(), self.extra.as_ref().and_then(|extra| extra.applied));
         Poll::Ready(response)
     }
 
@@ -147,5 +144,13 @@ impl<T: 'static> LongPoll<T> {
         *response.status_mut() = StatusCode::NO_CONTENT;
         *response.headers_mut() = cursor_headers(self.subscriber.cursor());
         response
+    }
+}
+
+/// Tells which wait was asked for and is given (RFC 7240 section 3).
+pub(super) fn tell_wait(headers: &mut HeaderMap, applied: Option<Duration>) {
+    if let Some(wait) = applied {
+        let applied = HeaderValue::try_from(format!("wait={}", wait.as_secs())).expect("digits are fit for a header");
+        headers.insert(PREFERENCE_APPLIED, applied);
     }
 }

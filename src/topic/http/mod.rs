@@ -35,6 +35,8 @@ mod long_poll;
 mod negotiate;
 mod publish;
 mod refusal;
+#[cfg(feature = "json")]
+mod several;
 mod sse;
 
 pub use body::TopicBody;
@@ -55,7 +57,7 @@ use http_body::Body;
 use super::cursor::CURSOR_BYTES_MAX;
 use super::{Cursor, Gap, Topic};
 use crate::BoxError;
-use builder::Shared;
+use builder::{Find, Shared};
 use long_poll::LongPoll;
 use negotiate::{Speaks, Start};
 
@@ -95,7 +97,11 @@ impl<T: Send + Sync + 'static> TopicService<T> {
     fn read(&self, parts: &Parts) -> Result<ResponseFuture<T>, Refusal> {
         let shared = &self.shared;
         (shared.authorize)(parts)?;
-        let topic = (shared.find)(parts)?;
+        let topic = match &shared.find {
+            Find::One(find) => find(parts)?,
+            #[cfg(feature = "json")]
+            Find::Several(find) => return several::read(shared, parts, find(parts)?),
+        };
         let speaks = negotiate::accept(&parts.headers, &topic.settings().encode.content_type())?;
         let cursor = match negotiate::start(parts)? {
             Start::Latest => topic.latest(),
@@ -107,11 +113,7 @@ impl<T: Send + Sync + 'static> TopicService<T> {
         if speaks == Speaks::Events && parts.method == Method::GET {
             return Ok(ResponseFuture::ready(sse::response(shared, subscriber, here)));
         }
-        let asked = negotiate::prefer_wait(&parts.headers).map(|wait| wait.min(shared.wait_max));
-        let wait = match parts.method {
-            Method::HEAD => std::time::Duration::ZERO,
-            _ => asked.unwrap_or(shared.wait),
-        };
+        let (wait, asked) = shared.wait_of(parts);
         Ok(ResponseFuture::long_poll(LongPoll::new(shared, subscriber, here, wait, asked)))
     }
 }

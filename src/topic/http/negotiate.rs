@@ -7,7 +7,7 @@ use http::header::{ACCEPT, HeaderName, IF_NONE_MATCH};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode};
 
-use super::super::{Cursor, ParseCursorError};
+use super::super::ParseCursorError;
 use super::Refusal;
 
 /// The media type of server-sent events (WHATWG HTML, section 9.2).
@@ -25,10 +25,10 @@ pub(super) enum Speaks {
 
 /// Where the client wants to begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Start {
+pub(super) enum Start<C> {
     Latest,
     Oldest,
-    After(Cursor),
+    After(C),
 }
 
 /// Chooses by `Accept` (RFC 9110 section 12.5.1): events only for who names them, and at least as gladly as the rest.
@@ -114,8 +114,8 @@ fn weight(parameters: &str) -> u16 {
     }
 }
 
-/// The cursor of the request. Headers come before the query: a client that follows them leaves its URL as it was.
-pub(super) fn start(parts: &Parts) -> Result<Start, Refusal> {
+/// The cursor of the request, of one topic or of several. Headers come before the query: a client that follows them leaves its URL as it was.
+pub(super) fn start<C: FromStr<Err = ParseCursorError>>(parts: &Parts) -> Result<Start<C>, Refusal> {
     let bad = |error: ParseCursorError| Refusal::new(StatusCode::BAD_REQUEST, error);
     let header = |name| parts.headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap_or("\u{0}"));
     if let Some(tag) = header(IF_NONE_MATCH).filter(|tag| *tag != "*") {

@@ -28,14 +28,14 @@ where
 {
     let Some(allowed) = &shared.publish else { return Err(method_not_allowed(shared)) };
     (shared.authorize)(&parts)?;
-    let topic = (shared.find)(&parts)?;
+    let topic = shared.topic_of(&parts)?;
     let body_bytes_max = allowed.body_bytes_max;
     // A body that announces too much is refused before any of it is read.
     if body.size_hint().lower() > body_bytes_max as u64 {
         return Err(too_large(body_bytes_max));
     }
     let shared = shared.clone();
-    Ok(ResponseFuture::publish(Box::pin(async move {
+    Ok(ResponseFuture::boxed(Box::pin(async move {
         match collect(body, body_bytes_max).await.and_then(|body| accept(&shared, &topic, &parts, body)) {
             Ok(published) => receipt(published),
             Err(refusal) => refusal.into_response(),

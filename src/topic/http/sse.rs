@@ -1,5 +1,6 @@
 //! Server-sent events (WHATWG HTML, section 9.2).
 
+use std::fmt::Display;
 use std::io::Write;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -13,13 +14,14 @@ use super::NO_STORE;
 use super::body::TopicBody;
 use super::builder::{Present, Shared};
 use super::negotiate::EVENT_STREAM;
+use crate::draining::is_draining;
 use crate::waiting::Deadline;
 
 /// The name of the event that tells a gap.
-const GAP_EVENT: &str = "gap";
+pub(super) const GAP_EVENT: &str = "gap";
 
 /// A comment: nobody reads it, and the connection is not idle.
-const HEARTBEAT: &[u8] = b":\n\n";
+pub(super) const HEARTBEAT: &[u8] = b":\n\n";
 
 // nginx collects a response before it passes it on, unless told not to.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -43,7 +45,7 @@ pub(super) fn response<T>(
     subscriber: Subscriber<T>,
     here: Option<Present>,
 ) -> Response<TopicBody<T>> {
-    let first = greeting(shared, subscriber.cursor());
+    let first = greeting(shared, &subscriber.cursor());
     let events = Events {
         heartbeat: Deadline::after(&shared.wheel, shared.heartbeat),
         shared: shared.clone(),
@@ -51,7 +53,12 @@ pub(super) fn response<T>(
         subscriber,
         _here: here,
     };
-    let mut response = Response::new(TopicBody::events(events));
+    stream(TopicBody::events(events))
+}
+
+/// The response that streams `body`.
+pub(super) fn stream<T>(body: TopicBody<T>) -> Response<TopicBody<T>> {
+    let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM));
     headers.insert(CACHE_CONTROL, NO_STORE);
@@ -61,31 +68,35 @@ pub(super) fn response<T>(
 
 /// How long to stay away, and where to go on should the stream end before the first message: an id without data moves
 /// the browser's last event id and is no event.
-fn greeting<T>(shared: &Shared<T>, cursor: Cursor) -> Bytes {
+pub(super) fn greeting<T>(shared: &Shared<T>, cursor: &impl Display) -> Bytes {
     format!("retry: {}\nid: {cursor}\n\n", shared.retry.as_millis()).into()
 }
 
 // ===== impl Events =====
 
 impl<T: 'static> Events<T> {
-    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Bytes> {
+    /// The next bytes; `None` when the server is about to end and there is nothing left to tell.
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         if let Some(first) = self.first.take() {
-            return Poll::Ready(first);
+            return Poll::Ready(Some(first));
         }
         if let Poll::Ready(batch) = self.subscriber.poll_next(cx) {
-            let events = batch.events(|batch| write_events(batch, &self.subscriber));
+            let events = batch.events(write_events);
             return match gap_event(&batch) {
-                None => Poll::Ready(events),
+                None => Poll::Ready(Some(events)),
                 Some(gap) => {
                     // An empty frame would end the body's chunks.
                     self.first = Some(events).filter(|events| !events.is_empty());
-                    Poll::Ready(gap)
+                    Poll::Ready(Some(gap))
                 }
             };
         }
+        if is_draining() {
+            return Poll::Ready(None);
+        }
         if self.heartbeat.poll(cx).is_ready() {
             self.heartbeat.rearm(self.shared.heartbeat);
-            return Poll::Ready(Bytes::from_static(HEARTBEAT));
+            return Poll::Ready(Some(Bytes::from_static(HEARTBEAT)));
         }
         Poll::Pending
     }
@@ -103,18 +114,16 @@ fn gap_event<T>(batch: &Batch<T>) -> Option<Bytes> {
     Some(format!("id: {begins}\nevent: {GAP_EVENT}\ndata: {missed}\n\n").into())
 }
 
-fn write_events<T: 'static>(batch: &Batch<T>, subscriber: &Subscriber<T>) -> Bytes {
-    let encode = &subscriber.topic().settings().encode;
+fn write_events<T: 'static>(batch: &Batch<T>) -> Bytes {
     let mut out = Vec::new();
-    for (message, seq) in batch.messages().iter().zip(batch.shared.first + 1..) {
+    for (message, seq) in batch.messages().iter().zip(batch.begins().seq + 1..) {
         let cursor = Cursor { seq, ..batch.begins() };
-        let event = encode.event(message).filter(|event| !event.is_empty());
-        write_event(&mut out, cursor, event, message.encoded());
+        write_event(&mut out, &cursor, batch.event(message), message.encoded());
     }
     out.into()
 }
 
-fn write_event(out: &mut Vec<u8>, cursor: Cursor, event: Option<&str>, data: &[u8]) {
+pub(super) fn write_event(out: &mut Vec<u8>, cursor: &impl Display, event: Option<&str>, data: &[u8]) {
     writeln!(out, "id: {cursor}").expect("a vector takes all");
     if let Some(event) = event {
         // A name ends with its line.
@@ -149,7 +158,7 @@ mod tests {
 
     fn written(event: Option<&str>, data: &str) -> String {
         let mut out = Vec::new();
-        write_event(&mut out, Topic::raw().latest(), event, data.as_bytes());
+        write_event(&mut out, &Topic::raw().latest(), event, data.as_bytes());
         let text = String::from_utf8(out).unwrap();
         text.split_once('\n').unwrap().1.to_owned()
     }

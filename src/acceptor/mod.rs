@@ -360,8 +360,8 @@ impl Acceptor {
     ///
     /// # Errors
     ///
-    /// When the listener cannot be duplicated or a thread not be started, and those of [`run`](Self::run). The first of
-    /// them that happens to a worker shuts the others down, and is returned when they have ended.
+    /// When the listener cannot be duplicated or a thread not be started, and those of [`run`](Self::run). One that
+    /// happens to a worker shuts the others down, and is returned when they have ended.
     ///
     /// # Panics
     ///

@@ -18,15 +18,11 @@ type Reply = Result<Response<Full<Bytes>>, std::convert::Infallible>;
 fn main() -> Result<(), Box<dyn Error>> {
     let port = std::env::args().skip_while(|arg| arg != "--port").nth(1).map_or(Ok(3000), |port| port.parse())?;
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
-    let watchdog = Watchdog::start()?;
-    let watch = watchdog.watch("main loop");
-    let _watching = watch.watch_thread();
 
-    let acceptor = Acceptor::bind(("127.0.0.1", port))?;
+    let acceptor = Acceptor::bind(("127.0.0.1", port))?.watchdog(Watchdog::start()?);
     println!("listening on http://{}/", acceptor.local_addr()?);
-    let shutdown = acceptor.shutdown_handle();
+    let (stats, shutdown) = (acceptor.stats(), acceptor.shutdown_handle());
     acceptor.run(|| {
-        tokio::task::spawn_local(watch.clone().heartbeat());
         tokio::task::spawn_local(async move {
             let _ctrl_c = tokio::signal::ctrl_c().await;
             shutdown.shutdown();
@@ -35,7 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let pool = Pool::new(2, 16);
         WithContext::new(service_fn(move |request: Request<Incoming>| answer(pool.clone(), request)))
     })?;
-    println!("{:?}", watch.stats());
+    println!("{:?}", stats.loops());
     Ok(())
 }
 

@@ -2,15 +2,16 @@
 //!
 //! `/poll` parks a request, `/pub` wakes all that are parked with 40 bytes, `/count` says how many are parked, `/hello`
 //! answers at once. `--server hyper` is plain hyper, `builder` this crate's builder in its place, `acceptor` this crate's
-//! accept loop; the service is the same for all. `cargo bench --bench parked` weighs them.
+//! accept loop, on as many threads as `--workers` says; the service is the same for all. `cargo bench --bench parked`
+//! weighs them.
 #![allow(clippy::print_stdout, reason = "an example tells where to find it")]
 
-use std::cell::RefCell;
 use std::convert::Infallible;
 use std::error::Error;
 use std::future::Future;
+use std::num::NonZeroUsize;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -34,6 +35,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// Serves as `args` say, until Ctrl-C.
 pub(crate) fn serve(mut args: impl Iterator<Item = String>) -> Result<(), Box<dyn Error>> {
     let (mut host, mut port, mut server, mut timeout) = ("127.0.0.1".to_owned(), 3000, "acceptor".to_owned(), None);
+    let mut workers = NonZeroUsize::MIN;
     while let Some(flag) = args.next() {
         let value = args.next().ok_or(format!("{flag} needs a value"))?;
         match &*flag {
@@ -42,17 +44,18 @@ pub(crate) fn serve(mut args: impl Iterator<Item = String>) -> Result<(), Box<dy
             "--server" => server = value,
             // Seconds after which a parked request is answered 204.
             "--timeout" => timeout = Some(Duration::from_secs(value.parse()?)),
+            "--workers" => workers = value.parse()?,
             _ => return Err(format!("unknown flag {flag}").into()),
         }
     }
-    let polls = move || Polls(Rc::new(Hub { waiters: RefCell::default(), timeout }));
+    let polls = Polls(Arc::new(Hub { waiters: Mutex::default(), timeout }));
     match &*server {
-        "hyper" => accept((host, port), polls(), |stream, polls| {
+        "hyper" => accept((host, port), polls, |stream, polls| {
             spawn_local(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), polls));
         }),
         "builder" => {
             let builder = hyper_deferred::server::conn::http1::Builder::new();
-            accept((host, port), polls(), move |stream, polls| {
+            accept((host, port), polls, move |stream, polls| {
                 spawn_local(builder.serve_connection(TokioIo::new(stream), polls));
             })
         }
@@ -60,13 +63,17 @@ pub(crate) fn serve(mut args: impl Iterator<Item = String>) -> Result<(), Box<dy
             let acceptor = Acceptor::bind((host, port))?;
             println!("listening on http://{}/", acceptor.local_addr()?);
             let shutdown = acceptor.shutdown_handle();
-            Ok(acceptor.run(|| {
+            let make_service = || {
+                let shutdown = shutdown.clone();
                 spawn_local(async move {
                     let _ctrl_c = tokio::signal::ctrl_c().await;
                     shutdown.shutdown();
                 });
-                polls()
-            })?)
+                polls.clone()
+            };
+            // One needs no other thread than this.
+            let alone = workers == NonZeroUsize::MIN;
+            Ok(if alone { acceptor.run(make_service) } else { acceptor.run_workers(workers, make_service) }?)
         }
         _ => Err(format!("--server is hyper, builder or acceptor, not {server}").into()),
     }
@@ -100,18 +107,18 @@ struct Waiters {
 }
 
 struct Hub {
-    waiters: RefCell<Waiters>,
+    waiters: Mutex<Waiters>,
     timeout: Option<Duration>,
 }
 
 #[derive(Clone)]
-struct Polls(Rc<Hub>);
+struct Polls(Arc<Hub>);
 
 /// Written by hand: what an `async fn` keeps while it waits would be weighed too.
 enum Reply {
     Text(Bytes),
     // Boxed, so that a request which waits has no room for it.
-    Reading(Box<(Incoming, Rc<Hub>)>),
+    Reading(Box<(Incoming, Arc<Hub>)>),
     Parked(Deferred<Full<Bytes>>),
 }
 
@@ -128,11 +135,6 @@ impl Waiters {
         deferred
     }
 
-    fn wake_all(&mut self) -> usize {
-        let waiters = std::mem::take(self).list.into_iter();
-        waiters.filter_map(|waiter| waiter.send(Response::new(NEWS.into())).ok()).count()
-    }
-
     fn count(&self) -> usize {
         self.list.iter().filter(|waiter| !waiter.is_closed()).count()
     }
@@ -141,8 +143,19 @@ impl Waiters {
 // ===== impl Hub =====
 
 impl Hub {
+    fn waiters(&self) -> MutexGuard<'_, Waiters> {
+        self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes all who wait, on whichever worker.
+    fn wake_all(&self) -> usize {
+        // Not under the lock: whoever is answered may be back at once.
+        let waiters = std::mem::take(&mut *self.waiters()).list.into_iter();
+        waiters.filter_map(|waiter| waiter.send(Response::new(NEWS.into())).ok()).count()
+    }
+
     fn park(&self) -> Deferred<Full<Bytes>> {
-        let deferred = self.waiters.borrow_mut().park();
+        let deferred = self.waiters().park();
         match self.timeout {
             Some(after) => deferred.timeout(after, || {
                 let mut response = Response::default();
@@ -166,8 +179,8 @@ impl Service<Request<Incoming>> for Polls {
         match (request.uri().path(), request.method()) {
             ("/poll", &Method::POST) => Reply::Reading(Box::new((request.into_body(), hub.clone()))),
             ("/poll", _) => Reply::Parked(hub.park()),
-            ("/pub", _) => Reply::Text(hub.waiters.borrow_mut().wake_all().to_string().into()),
-            ("/count", _) => Reply::Text(hub.waiters.borrow().count().to_string().into()),
+            ("/pub", _) => Reply::Text(hub.wake_all().to_string().into()),
+            ("/count", _) => Reply::Text(hub.waiters().count().to_string().into()),
             _ => Reply::Text(Bytes::from_static(b"Hello, world!")),
         }
     }

@@ -168,6 +168,26 @@ fn a_refused_upgrade_leaves_the_connection_usable() {
     }
 }
 
+#[tokio::test]
+async fn an_upgrade_that_was_refused_is_over_when_the_connection_rests() {
+    let (upgrades, mut taken) = tokio::sync::mpsc::unbounded_channel();
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        upgrades.send(hyper::upgrade::on(&mut request)).unwrap();
+        async { Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("no"))) }
+    });
+    let (mut client, server) = duplex(64 * 1024);
+    let served = tokio::spawn(Builder::new().serve_connection(TokioIo::new(server), service).with_upgrades());
+    client.write_all(UPGRADE.as_bytes()).await.unwrap();
+    // hyper would let it wait until the connection closes, and then hand over what is left of that.
+    let error = taken.recv().await.unwrap().await.unwrap_err();
+    assert!(error.is_canceled());
+    client.shutdown().await.unwrap();
+    let mut received = String::new();
+    client.read_to_string(&mut received).await.unwrap();
+    assert!(received.ends_with("\r\n\r\nno"));
+    served.await.unwrap().unwrap();
+}
+
 #[test]
 fn an_upgraded_connection_is_over() {
     let (mut peer, desk, mut connection) = upgradeable();

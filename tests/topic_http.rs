@@ -505,7 +505,7 @@ async fn a_silent_stream_has_a_heartbeat() {
 
 #[test]
 fn what_waits_is_small() {
-    assert_eq!(size_of::<ResponseFuture<Bytes>>(), 72);
+    assert_eq!(size_of::<ResponseFuture<Bytes>>(), 64);
     assert_eq!(size_of::<TopicBody<Bytes>>(), 32);
 }
 

@@ -3,7 +3,9 @@
 
 use std::cell::RefCell;
 use std::convert::Infallible;
-use std::sync::mpsc::{self, Receiver};
+use std::future::{Future as _, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,38 +14,16 @@ use http_body_util::Empty;
 use hyper::service::{Service as _, service_fn};
 use hyper_deferred::context::WithContext;
 use hyper_deferred::watchdog::Watchdog;
+use loop_lines::lines_of;
 
-#[path = "support/log_lines.rs"]
-mod log_lines;
+#[path = "support/loop_lines.rs"]
+mod loop_lines;
 
 type Body = Empty<Bytes>;
 
-const THRESHOLD: Duration = Duration::from_millis(10);
+const THRESHOLD: Duration = Duration::from_millis(50);
 /// A test that waits for a line which never comes should fail, not hang.
 const LINE_WITHIN: Duration = Duration::from_secs(20);
-
-/// The lines that the loop `name` caused, from here on: several tests log to the one subscriber of the process.
-fn lines_of(name: &str) -> Receiver<String> {
-    use std::sync::{Mutex, Once};
-    static LISTENERS: Mutex<Vec<(String, mpsc::Sender<String>)>> = Mutex::new(Vec::new());
-    static LISTENING: Once = Once::new();
-    LISTENING.call_once(|| {
-        let (subscriber, logged) = log_lines::channel();
-        tracing::subscriber::set_global_default(subscriber).unwrap();
-        std::thread::spawn(move || {
-            for line in logged {
-                for (name, listener) in &*LISTENERS.lock().unwrap() {
-                    if line.contains(&format!("name=\"{name}\"")) {
-                        let _test_has_ended = listener.send(line.clone());
-                    }
-                }
-            }
-        });
-    });
-    let (listener, lines) = mpsc::channel();
-    LISTENERS.lock().unwrap().push((name.to_owned(), listener));
-    lines
-}
 
 #[test]
 fn a_stalled_loop_is_logged_with_the_request_that_it_polls_and_again_when_it_goes_on() {
@@ -119,17 +99,40 @@ fn a_heartbeat_tells_of_a_loop_that_nothing_else_tells_of() {
     let watchdog = Watchdog::start_with(THRESHOLD).unwrap();
     let watch = watchdog.watch("beating");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    tokio::task::LocalSet::new().block_on(&runtime, async {
-        let beating = tokio::task::spawn_local(watch.clone().heartbeat());
-        while watch.stats().turns.count() < 2 {
-            tokio::task::yield_now().await;
-        }
+    runtime.block_on(async {
+        let mut beating = pin!(watch.clone().heartbeat());
+        poll_fn(|cx| {
+            assert!(beating.as_mut().poll(cx).is_pending());
+            Poll::Ready(())
+        })
+        .await;
         let line = lines.recv_timeout(LINE_WITHIN).unwrap();
         assert!(line.contains("it is doing something unknown"), "{line}");
-        while watch.stats().stalls == 0 {
-            tokio::task::yield_now().await;
-        }
-        beating.abort();
+        assert_eq!(watch.stats().stalls, 0, "it goes on");
     });
     assert!(lines.recv_timeout(LINE_WITHIN).unwrap().contains("the loop turns again"));
+    assert_eq!(watch.stats().stalls, 1);
+    assert_eq!(watch.stats().turns.count(), 0, "a sign of life is no turn");
+}
+
+#[test]
+fn of_two_loops_on_a_thread_the_last_to_begin_has_the_polls_whichever_ends_first() {
+    let first_lines = lines_of("first of two");
+    let last_lines = lines_of("last of two");
+    let watchdog = Watchdog::start_with(THRESHOLD).unwrap();
+    let (first, last) = (watchdog.watch("first of two"), watchdog.watch("last of two"));
+    let watching_first = first.watch_thread();
+    let watching_last = last.watch_thread();
+    drop(watching_first);
+    let seen = RefCell::new(String::new());
+    let service = WithContext::new(service_fn(|_request: Request<Body>| {
+        *seen.borrow_mut() = last_lines.recv_timeout(LINE_WITHIN).unwrap();
+        async { Ok::<_, Infallible>(Response::new(Body::new())) }
+    }));
+    last.turn();
+    drop(service.call(Request::new(Body::new())));
+    last.idle();
+    assert!(seen.borrow().contains("it is polling a request"), "{}", seen.borrow());
+    drop(watching_last);
+    assert!(first_lines.try_recv().is_err());
 }

@@ -15,6 +15,11 @@ use hyper_deferred::BoxError;
 use hyper_deferred::zeromq::{ReplyBody, Worker, Workers, WorkersBuilder, worker};
 use tokio::sync::{Semaphore, mpsc};
 
+#[test]
+fn the_bundled_libzmq_has_no_curve_as_the_docs_say() {
+    assert_eq!(zmq::has("curve"), Some(false), "say so in docs/zeromq.md, and offer a setting for keys");
+}
+
 #[tokio::test]
 async fn jobs_are_answered_over_each_transport() {
     let path = std::env::temp_dir().join(format!("hyper-deferred-{}", std::process::id()));

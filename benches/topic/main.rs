@@ -1,5 +1,5 @@
 //! Publishing to 17,000 long polls, to 17,000 streams of events, and to 10,000 topics of one to three waiters each:
-//! `cargo bench --bench topic --features full`.
+//! `cargo bench --bench topic --features full`. A part of it: `-- long_poll`, `-- events`, `-- many_topics`, `-- memory`.
 //!
 //! A topic is compared with the same written plainly on hyper with tokio's `broadcast` and `watch`. All of them take turns
 //! in one run, each in a process of its own with its clients in another one; what is told are medians, and what
@@ -19,7 +19,7 @@ use crate::measure::{Figures, Session};
 use crate::scenario::{Scenario, Variant};
 
 /// How often each of them has its turn.
-const TURNS: usize = 3;
+const TURNS: usize = 5;
 
 /// How many messages are measured in each turn.
 const MESSAGES: usize = 6;
@@ -35,7 +35,8 @@ fn main() {
             exit_on_panic();
             clients::run(scenario.parse().unwrap(), port.parse().unwrap());
         }
-        _ => bench(),
+        // cargo says `--bench`.
+        _ => bench(&args.into_iter().filter(|arg| !arg.starts_with("--")).collect::<Vec<_>>()),
     }
 }
 
@@ -48,14 +49,18 @@ fn exit_on_panic() {
     }));
 }
 
-fn bench() {
+/// Measures the parts that are named, or all.
+fn bench(parts: &[String]) {
+    let chosen = |part: &str| parts.is_empty() || parts.iter().any(|named| named == part);
     let mut report = Map::new();
-    for scenario in Scenario::ALL {
+    for scenario in Scenario::ALL.into_iter().filter(|scenario| chosen(&scenario.to_string())) {
         println!("{}: {} waiters", scenario.title(), scenario.waiters());
         report.insert(scenario.to_string(), compare(scenario));
     }
-    println!("memory of a waiter, in bytes of the server's own");
-    report.insert("memory".to_owned(), memory());
+    if chosen("memory") {
+        println!("memory of a waiter, in bytes of the server's own");
+        report.insert("memory".to_owned(), memory());
+    }
     let path = std::env::var_os("CARGO_TARGET_DIR").map_or("target".into(), std::path::PathBuf::from);
     std::fs::write(path.join("topic.json"), serde_json::to_vec_pretty(&report).unwrap()).unwrap();
 }

@@ -45,8 +45,8 @@ pub(crate) fn run(scenario: Scenario, variant: Variant) {
     let topics = scenario.topics();
     match variant {
         Variant::Topic | Variant::TopicOnHyper => serve_topics(topics, variant),
-        Variant::Broadcast => plain::serve_broadcast(topics, scenario),
-        Variant::Watch => plain::serve_watch(topics, scenario),
+        Variant::Broadcast => plain::serve_broadcast(topics),
+        Variant::Watch => plain::serve_watch(topics),
         Variant::Deferred => serve_deferred(),
     }
 }
@@ -149,6 +149,7 @@ where
         let service = Rc::new(make());
         loop {
             let (stream, _) = listener.accept().await.unwrap();
+            stream.set_nodelay(true).unwrap();
             let connection =
                 http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service.clone());
             tokio::task::spawn_local(connection);

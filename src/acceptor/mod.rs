@@ -6,6 +6,8 @@
 //! | `listener.rs` | binding, and what to do when accepting fails |
 //! | `shutdown.rs` | the signal to end, and the count of who has not |
 //! | `stats.rs` | what it has done, and holds |
+//! | `workers.rs` | a thread for each worker, and what they have in common |
+//! | `watched.rs` | what a watchdog is told |
 //! | `service.rs`, `reply.rs` | the user's service as a connection sees it, and the body of a response |
 //! | `slab/` | on Unix: every connection that waits in one slab, served in place |
 //! | `tasks/` | elsewhere: each connection in a task of its own |
@@ -19,6 +21,11 @@ mod slab;
 mod stats;
 #[cfg(not(all(unix, not(hyper_deferred_tasks))))]
 mod tasks;
+#[cfg(not(feature = "context"))]
+mod unwatched;
+#[cfg(feature = "context")]
+mod watched;
+mod workers;
 
 pub use shutdown::ShutdownHandle;
 pub use stats::{Snapshot, Stats};
@@ -26,6 +33,7 @@ pub use stats::{Snapshot, Stats};
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,7 +43,6 @@ use http_body::Body;
 use hyper::body::Incoming;
 use hyper::service::Service;
 use socket2::Socket;
-use tokio::task::LocalSet;
 
 use crate::BoxError;
 use crate::server::conn::http1;
@@ -44,6 +51,9 @@ use crate::server::conn::settings::Settings;
 use slab as server;
 #[cfg(not(all(unix, not(hyper_deferred_tasks))))]
 use tasks as server;
+#[cfg(not(feature = "context"))]
+use unwatched as watched;
+use workers::Worker;
 
 /// How long a shutdown waits for what is active unless [set](Acceptor::shutdown_timeout): long enough for a slow
 /// response, and well within the 30 seconds that Kubernetes leaves and the 90 of systemd before they kill a process.
@@ -52,7 +62,8 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Makes what a parked request is answered at shutdown.
 type ShutdownResponse = Arc<dyn Fn() -> Response<Bytes> + Send + Sync>;
 
-/// Listens on a socket and serves each connection on the thread that it runs on.
+/// Listens on a socket and serves each connection on the thread that it runs on, or on one of
+/// [several](Self::run_workers).
 ///
 /// The service is an ordinary hyper [`Service`]; neither it, its futures nor its bodies need be `Send`. A tower service
 /// or an axum `Router` becomes one through `hyper_util::service::TowerToHyperService`. Each request carries the
@@ -129,6 +140,8 @@ struct Config {
     max_parked: u64,
     shutdown_timeout: Duration,
     shutdown_response: ShutdownResponse,
+    #[cfg(feature = "context")]
+    watchdog: Option<crate::watchdog::Watchdog>,
     stats: Stats,
 }
 
@@ -197,6 +210,8 @@ impl Acceptor {
             max_parked: u64::MAX,
             shutdown_timeout: SHUTDOWN_TIMEOUT,
             shutdown_response: Arc::new(service::service_unavailable),
+            #[cfg(feature = "context")]
+            watchdog: None,
             stats: Stats::default(),
         };
         Ok(Self { listener, shutdown: ShutdownHandle::new(), config })
@@ -220,7 +235,7 @@ impl Acceptor {
         self
     }
 
-    /// The most connections that are there at once. When they are, no more is accepted until one leaves; the kernel keeps
+    /// The most connections that are there at once, on all workers together. When they are, no more is accepted until one leaves; the kernel keeps
     /// those that come meanwhile, up to 4096. No limit unless set: the process's descriptors are one.
     pub fn max_connections(mut self, max: usize) -> Self {
         self.config.max_connections = max;
@@ -230,19 +245,48 @@ impl Acceptor {
     /// The most requests that are parked at once. When they are, a request that would be the next is answered with
     /// `503 Service Unavailable` and `Retry-After: 1` as soon as its future turns out to be pending, and a
     /// [`Deferred`](crate::Deferred) in it ends with [`Outcome::Refused`](crate::Outcome::Refused). No limit unless set.
-    /// On Unix only.
+    ///
+    /// [Several workers](Self::run_workers) count together, and each may be about to park one more: they pass the limit
+    /// by one less than there are of them at the most.
     pub fn max_parked(mut self, max: usize) -> Self {
         self.config.max_parked = max as u64;
         self
     }
 
-    /// What it has done, and holds: readable from any thread. On other platforms than Unix only
-    /// [`accepted`](Snapshot::accepted) and [`shut_down`](Snapshot::shut_down) are counted.
+    /// What it has done, and holds, on all workers together: readable from any thread.
     pub fn stats(&self) -> Stats {
         self.config.stats.clone()
     }
 
-    /// A handle that ends [`serve`](Self::serve) and [`run`](Self::run) in an orderly way, from any thread.
+    /// Has `watchdog` notice when the loop does not turn, and log which request was being polled: a service computes or
+    /// blocks. Off unless set, and then nothing is measured; [`Stats::loops`] has what was.
+    ///
+    /// The log names the loop by its thread's name, and the request by method, path and id if it is served through
+    /// [`WithContext`](crate::context::WithContext). Without it a service that blocks when it is called is known by method
+    /// and path, and one whose future blocks not at all. Whatever else blocks the thread is noticed too.
+    ///
+    /// ```no_run
+    /// # fn main() -> std::io::Result<()> {
+    /// # let service = hyper::service::service_fn(|_: http::Request<hyper::body::Incoming>| async {
+    /// #     Ok::<_, std::convert::Infallible>(http::Response::new(String::new())) });
+    /// use hyper_deferred::{Acceptor, context::WithContext, watchdog::Watchdog};
+    ///
+    /// let acceptor = Acceptor::bind("127.0.0.1:8080")?.watchdog(Watchdog::start()?);
+    /// let stats = acceptor.stats();
+    /// acceptor.run(|| WithContext::new(service))?;
+    /// println!("{:?}", stats.loops().longest_stall);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "context")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "context")))]
+    pub fn watchdog(mut self, watchdog: crate::watchdog::Watchdog) -> Self {
+        self.config.watchdog = Some(watchdog);
+        self
+    }
+
+    /// A handle that ends [`serve`](Self::serve), [`run`](Self::run) and [`run_workers`](Self::run_workers) in an orderly
+    /// way, from any thread.
     pub fn shutdown_handle(&self) -> ShutdownHandle {
         self.shutdown.clone()
     }
@@ -262,7 +306,7 @@ impl Acceptor {
         self
     }
 
-    /// Accepts and serves until the [shutdown handle](Self::shutdown_handle) says stop, inside a [`LocalSet`] that is
+    /// Accepts and serves until the [shutdown handle](Self::shutdown_handle) says stop, inside a [`LocalSet`](tokio::task::LocalSet) that is
     /// already there. Returns when every connection has ended.
     ///
     /// It may be awaited, or spawned with [`spawn_local`](tokio::task::spawn_local) beside others. On Unix it serves every
@@ -276,7 +320,7 @@ impl Acceptor {
     ///
     /// # Panics
     ///
-    /// Outside of a [`LocalSet`], or when the runtime's IO or timer is not enabled.
+    /// Outside of a [`LocalSet`](tokio::task::LocalSet), or when the runtime's IO or timer is not enabled.
     ///
     /// # What happens on drop
     ///
@@ -296,11 +340,10 @@ impl Acceptor {
     {
         // Without a `LocalSet` this panics now and not at the first connection.
         tokio::task::spawn_local(std::future::ready(()));
-        let shutdown = self.shutdown;
-        server::serve(self.listener, service, self.config, async move { shutdown.requested().await }).await
+        Worker::only(self).serve(service).await
     }
 
-    /// Owns a current-thread runtime with a [`LocalSet`] and [serves](Self::serve) in it what `make_service` makes
+    /// Owns a current-thread runtime with a [`LocalSet`](tokio::task::LocalSet) and [serves](Self::serve) in it what `make_service` makes
     /// there. Blocks the thread, and returns when shut down.
     ///
     /// `make_service` runs inside the runtime: it may [spawn](tokio::task::spawn_local) tasks of its own, such as one
@@ -321,8 +364,63 @@ impl Acceptor {
         B: Body + 'static,
         B::Error: Into<BoxError>,
     {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        LocalSet::new().block_on(&runtime, async { self.serve(make_service()).await })
+        Worker::only(self).run(make_service)
+    }
+
+    /// [Runs](Self::run) several workers, each on a thread of its own with a runtime, a [`LocalSet`](tokio::task::LocalSet) and a service of its
+    /// own, and returns when the last of them has ended.
+    ///
+    /// `make_service` is called once on each of the threads, so that the service, its futures and its bodies still need
+    /// not be `Send`. A connection is served from its first byte to its last by the worker that has accepted it, which is
+    /// whichever comes first: one that is busy leaves it to another. What requests of different workers shall know of each
+    /// other has to be shared by the services: a [`Responder`](crate::Responder) may be completed on any thread.
+    ///
+    /// ```no_run
+    /// # use std::{convert::Infallible, thread};
+    /// # use bytes::Bytes;
+    /// # use http::{Request, Response};
+    /// # use http_body_util::Full;
+    /// # use hyper::{body::Incoming, service::service_fn};
+    /// # use hyper_deferred::Acceptor;
+    /// # fn main() -> std::io::Result<()> {
+    /// Acceptor::bind("127.0.0.1:8080")?.run_workers(thread::available_parallelism()?, || {
+    ///     service_fn(async |_request: Request<Incoming>| Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("hello"))))
+    /// })
+    /// # }
+    /// ```
+    ///
+    /// # Shutdown
+    ///
+    /// As described [above](Self#shutdown), on each worker on its own. The address is free once the last of them has
+    /// closed the listener, which one that is kept busy by its service does late.
+    ///
+    /// # Errors
+    ///
+    /// When the listener cannot be duplicated or a thread not be started, and those of [`run`](Self::run). The first of
+    /// them that happens to a worker shuts the others down, and is returned when they have ended.
+    ///
+    /// # Panics
+    ///
+    /// When `make_service` panics on one of the threads, after the others have been shut down.
+    pub fn run_workers<F, S, B>(self, workers: NonZeroUsize, make_service: F) -> io::Result<()>
+    where
+        F: Fn() -> S + Sync,
+        S: Service<Request<Incoming>, Response = Response<B>> + 'static,
+        S::Error: Into<BoxError>,
+        B: Body + 'static,
+        B::Error: Into<BoxError>,
+    {
+        workers::run_all(Worker::several(self, workers)?, make_service)
+    }
+}
+
+impl Config {
+    /// Has the loop of this thread watched until what it returns is dropped, if the user wants that.
+    fn watched(&self) -> watched::Watched {
+        #[cfg(feature = "context")]
+        return watched::Watched::begin(self.watchdog.as_ref(), self.stats.watched());
+        #[cfg(not(feature = "context"))]
+        watched::Watched
     }
 }
 

@@ -16,8 +16,8 @@ use hyper::body::Incoming;
 use hyper::service::Service;
 use pin_project_lite::pin_project;
 
-use super::PeerAddr;
 use super::reply::Reply;
+use super::{PeerAddr, watched};
 
 /// The user's service, for one client.
 pub(super) struct Served<S, P> {
@@ -66,7 +66,7 @@ where
         }
         // A service that has panicked may be in disorder, but it is shared by all connections: to stop calling it would
         // be worse than a wrong answer, and a lock that it held says so by its poison.
-        match catch_unwind(AssertUnwindSafe(|| self.service.call(request))) {
+        match catch_unwind(AssertUnwindSafe(|| watched::calling(request, |request| self.service.call(request)))) {
             Ok(future) => Guarded { future: Some(future) },
             Err(panic) => {
                 log_panic(&*panic, "a service panicked, its client gets 500");
@@ -87,7 +87,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let polled = catch_unwind(AssertUnwindSafe(|| {
-            let polled = this.future.as_mut().as_pin_mut().map(|future| future.poll(cx));
+            let polled = this.future.as_mut().as_pin_mut().map(|future| watched::polling(|| future.poll(cx)));
             if polled.as_ref().is_some_and(Poll::is_ready) {
                 this.future.set(None);
             }

@@ -1,7 +1,7 @@
 //! What an acceptor has done, and holds.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// Tells what an acceptor does, from any thread, also while it serves and after it has ended. Cheap to clone.
 ///
@@ -17,7 +17,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Stats {
-    counters: Arc<Counters>,
+    // One for each worker. None has begun before they are there.
+    workers: Arc<OnceLock<Box<[Arc<Counters>]>>>,
+    #[cfg(feature = "context")]
+    loops: super::watched::Loops,
 }
 
 macro_rules! counters {
@@ -29,16 +32,17 @@ macro_rules! counters {
             $($(#[$doc])* pub $name: u64,)*
         }
 
-        /// The numbers as they are counted. Only the acceptor's own thread writes them.
+        /// The numbers as one worker counts them. Each worker has cache lines of its own for that.
         #[derive(Debug, Default)]
+        #[repr(align(128))]
         pub(super) struct Counters {
             $(pub(super) $name: Counter,)*
         }
 
         impl Stats {
-            /// The numbers now.
+            /// The numbers now, of all workers together.
             pub fn snapshot(&self) -> Snapshot {
-                Snapshot { $($name: self.counters.$name.0.load(Ordering::Relaxed),)* }
+                Snapshot { $($name: self.sum(|counters| &counters.$name),)* }
             }
         }
     };
@@ -71,16 +75,39 @@ counters! {
     slab_bytes,
 }
 
-/// A number with one writer.
+/// A number with one writer: the worker's thread.
 #[derive(Debug, Default)]
 pub(super) struct Counter(AtomicU64);
 
 // ===== impl Stats =====
 
 impl Stats {
-    #[inline]
-    pub(super) fn counters(&self) -> &Counters {
-        &self.counters
+    /// What so many workers count with. To be called once.
+    pub(super) fn hire(&self, workers: usize) -> &[Arc<Counters>] {
+        self.workers.get_or_init(|| (0..workers).map(|_| Arc::default()).collect())
+    }
+
+    /// Requests that wait now, of all workers.
+    pub(super) fn parked(&self) -> u64 {
+        self.sum(|counters| &counters.parked)
+    }
+
+    fn sum(&self, counter: impl Fn(&Counters) -> &Counter) -> u64 {
+        self.workers.get().into_iter().flatten().map(|counters| counter(counters).get()).sum()
+    }
+
+    /// How long the loop's turns took, and how often and for how long it stalled: all zero without a
+    /// [watchdog](super::Acceptor::watchdog). A turn is one slice of each kind of work, of which only the slab's loop has
+    /// any: elsewhere than on Unix no turns are counted, stalls are.
+    #[cfg(feature = "context")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "context")))]
+    pub fn loops(&self) -> crate::watchdog::LoopStats {
+        self.loops.stats()
+    }
+
+    #[cfg(feature = "context")]
+    pub(super) fn watched(&self) -> &super::watched::Loops {
+        &self.loops
     }
 }
 
@@ -89,20 +116,22 @@ impl Stats {
 impl Counter {
     #[inline]
     pub(super) fn increment(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.replace(0, 1);
     }
 
     #[inline]
     pub(super) fn decrement(&self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.replace(1, 0);
     }
 
     #[inline]
-    pub(super) fn get(&self) -> u64 {
+    fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 
+    #[inline]
     pub(super) fn replace(&self, old: u64, new: u64) {
-        self.0.fetch_add(new.wrapping_sub(old), Ordering::Relaxed);
+        // With one writer a load and a store are enough.
+        self.0.store(self.get().wrapping_sub(old).wrapping_add(new), Ordering::Relaxed);
     }
 }

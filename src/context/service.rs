@@ -13,7 +13,7 @@ use tracing::Span;
 
 use super::future::{InContext, InContextExt as _};
 use super::{Context, Saved};
-use crate::watchdog;
+use crate::watchdog::{self, Polled};
 
 /// Has a [`Context`] in force while the service inside is called, and at each poll and the drop of its future.
 ///
@@ -136,8 +136,9 @@ impl ContextLayer {
 
     fn call<B, F: Future>(&self, request: Request<B>, service: impl FnOnce(Request<B>) -> F) -> ContextFuture<F> {
         let context = self.context(&request);
-        let mut saved = Saved::at_arrival(context.clone());
-        let future = watchdog::polling(Some(&context), || saved.enter_mut(|| service(request)));
+        let polled = watchdog::is_watched().then(|| Polled::Known(context.clone()));
+        let mut saved = Saved::at_arrival(context);
+        let future = watchdog::polling(polled, || saved.enter_mut(|| service(request)));
         ContextFuture { future: future.in_context(saved) }
     }
 
@@ -189,7 +190,7 @@ impl<F: Future> Future for ContextFuture<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<F::Output> {
         let future = self.project().future;
         // Only a loop that is watched needs to know whose turn it is.
-        let context = watchdog::is_watched().then(|| future.saved().context().cloned()).flatten();
-        watchdog::polling(context.as_ref(), || future.poll(cx))
+        let polled = if watchdog::is_watched() { future.saved().context().cloned().map(Polled::Known) } else { None };
+        watchdog::polling(polled, || future.poll(cx))
     }
 }

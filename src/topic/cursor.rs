@@ -5,6 +5,9 @@ use std::hash::{BuildHasher, RandomState};
 use std::str::FromStr;
 use std::time::SystemTime;
 
+#[cfg(all(unix, feature = "zeromq"))]
+use super::Gap;
+
 /// A place in one life of one topic: everything before it has been read.
 ///
 /// Opaque to clients and short: at most 24 characters of `0-9`, `a-v` and `.`, so that it goes into a URL, an entity
@@ -44,6 +47,9 @@ const DIGITS: &[u8; 32] = b"0123456789abcdefghijklmnopqrstuv";
 // Sequence numbers begin at 0 and a topic would need centuries to reach this.
 const SEQ_DIGITS_MAX: usize = 13;
 
+/// How long the text of a cursor is at most.
+pub(super) const CURSOR_BYTES_MAX: usize = EPOCH_DIGITS + 1 + SEQ_DIGITS_MAX;
+
 // ===== impl Epoch =====
 
 impl Epoch {
@@ -57,9 +63,35 @@ impl Epoch {
 
 // ===== impl Cursor =====
 
-impl fmt::Display for Cursor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = [0; EPOCH_DIGITS + 1 + SEQ_DIGITS_MAX];
+#[cfg(all(unix, feature = "zeromq"))]
+impl Cursor {
+    /// So many messages further on in the same life.
+    pub(crate) fn behind(self, messages: u64) -> Self {
+        Self { seq: self.seq.saturating_add(messages), ..self }
+    }
+
+    /// So many messages back; `None` before the first.
+    pub(crate) fn before(self, messages: u64) -> Option<Self> {
+        Some(Self { seq: self.seq.checked_sub(messages)?, ..self })
+    }
+
+    /// What was missed by who stands at `former` and finds the next message here.
+    pub(crate) fn gap_from(self, former: Option<Self>) -> Gap {
+        match former {
+            // Before the first one there is nothing to miss.
+            None if self.seq == 0 => Gap::None,
+            Some(former) if former.epoch == self.epoch => match self.seq.checked_sub(former.seq) {
+                None | Some(0) => Gap::None,
+                Some(missed) => Gap::Missed(missed),
+            },
+            None | Some(_) => Gap::Unknown,
+        }
+    }
+}
+
+impl Cursor {
+    /// Writes its text and tells how long that is.
+    pub(super) fn write(&self, text: &mut [u8; CURSOR_BYTES_MAX]) -> usize {
         for (n, place) in text[..EPOCH_DIGITS].iter_mut().rev().enumerate() {
             *place = digit(self.epoch.0 >> (5 * n));
         }
@@ -69,7 +101,15 @@ impl fmt::Display for Cursor {
         for (n, place) in text[EPOCH_DIGITS + 1..end].iter_mut().rev().enumerate() {
             *place = digit(self.seq >> (5 * n));
         }
-        f.pad(std::str::from_utf8(&text[..end]).expect("the digits are ASCII"))
+        end
+    }
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = [0; CURSOR_BYTES_MAX];
+        let length = self.write(&mut text);
+        f.pad(std::str::from_utf8(&text[..length]).expect("the digits are ASCII"))
     }
 }
 
@@ -99,11 +139,15 @@ fn digit(value: u64) -> u8 {
 
 fn number(text: &str) -> Result<u64, ParseCursorError> {
     text.bytes().try_fold(0_u64, |value, byte| {
-        let digit = DIGITS.iter().position(|digit| *digit == byte).ok_or(ParseCursorError(()))?;
+        let digit = match byte {
+            b'0'..=b'9' => byte - b'0',
+            b'a'..=b'v' => byte - b'a' + 10,
+            _ => return Err(ParseCursorError(())),
+        };
         if value.leading_zeros() < 5 {
             return Err(ParseCursorError(()));
         }
-        Ok(value << 5 | digit as u64)
+        Ok(value << 5 | u64::from(digit))
     })
 }
 

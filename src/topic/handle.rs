@@ -11,12 +11,14 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::cursor::Epoch;
+use super::fed::{self, Fed};
 use super::history::History;
 use super::message::{Entry, Message};
 use super::settings::Settings;
 use super::waiters::{Place, Waiters};
 use super::{Batch, Builder, Cursor, Raw, Subscriber, Waiting};
 use crate::BoxError;
+use crate::timer::coarse_now;
 use crate::waiting::{Driven, drive, lock};
 
 /// How many waiters a publisher wakes itself, and how many are woken between two turns of the loop. A `LocalSet` polls 61
@@ -61,15 +63,18 @@ pub struct PublishError<T> {
 enum Reason {
     Encode(BoxError),
     TooLarge { bytes: usize, bytes_max: usize },
+    Fed,
 }
 
 pub(super) struct Inner<T> {
     pub(super) settings: Arc<Settings<T>>,
-    epoch: Epoch,
     state: Mutex<State<T>>,
 }
 
 struct State<T> {
+    epoch: Epoch,
+    // There if the messages come from elsewhere.
+    fed: Option<Fed>,
     history: History<T>,
     waiters: Waiters,
     // Where the task that wakes a crowd can run; there while someone waits.
@@ -101,8 +106,27 @@ impl<T: Send + Sync + 'static> Topic<T> {
     ///
     /// # Errors
     ///
-    /// Gives the value back when it cannot be encoded, or is larger than all the bytes that the history may hold.
+    /// Gives the value back when it cannot be encoded, is larger than all the bytes that the history may hold, or the topic
+    /// has its messages from elsewhere.
     pub fn publish(&self, value: T) -> Result<Published, PublishError<T>> {
+        self.publish_at(value, None)
+    }
+
+    /// From now on messages come by [`relay`](Self::relay) alone.
+    #[cfg(all(unix, feature = "zeromq"))]
+    pub(crate) fn set_fed(&self) {
+        lock(&self.inner.state).fed.get_or_insert_default();
+    }
+
+    /// Publishes what another topic has published at `at`, under the same cursor. What was had before is ignored; what
+    /// does not follow begins the history anew, which readers are told by the gap.
+    #[cfg(all(unix, feature = "zeromq"))]
+    pub(crate) fn relay(&self, at: Cursor, value: T) -> Result<Published, PublishError<T>> {
+        self.publish_at(value, Some(at))
+    }
+
+    /// `at` is where the message stands in the topic that this one is fed from, and must be there if it is.
+    fn publish_at(&self, value: T, at: Option<Cursor>) -> Result<Published, PublishError<T>> {
         let inner = &self.inner;
         let encoded = match inner.settings.encode.encode(&value) {
             Ok(encoded) => encoded,
@@ -113,19 +137,31 @@ impl<T: Send + Sync + 'static> Topic<T> {
             return Err(PublishError { value, reason: Reason::TooLarge { bytes, bytes_max } });
         }
         let mut state = lock(&inner.state);
-        let at = Instant::now();
-        let message = Message::new(Entry { seq: state.history.head(), at, encoded, value });
+        if state.fed.is_some() != at.is_some() {
+            drop(state);
+            return Err(PublishError { value, reason: Reason::Fed });
+        }
+        let outdated = match at.map_or(fed::Place::Next, |at| state.place(at)) {
+            fed::Place::Had => return Ok(Published { cursor: state.latest(), waiting: 0 }),
+            fed::Place::Next => None,
+            fed::Place::Anew(epoch) => {
+                state.epoch = epoch;
+                at.map(|at| state.history.begin_anew(at.seq))
+            }
+        };
+        let now = Instant::now();
+        let message = Message::new(Entry { seq: state.history.head(), at: now, encoded, value });
         let evicted = state.history.push(message, &inner.settings);
-        let cursor = Cursor { epoch: inner.epoch, seq: state.history.head() };
+        let cursor = state.latest();
         let waiting = state.waiters.len();
-        state.used = at;
+        state.used = now;
         state.waiters.make_due();
         let wakes = state.waiters.take_due(WAKES_IN_SLICE);
         let crowd = state.waiters.any_due() && !std::mem::replace(&mut state.handing_out, true);
         // Set only for a crowd: `replace` has not run otherwise, or it was set before.
         let runtime = if crowd { state.runtime.clone() } else { None };
         drop(state);
-        drop(evicted);
+        drop((outdated, evicted));
         wakes.into_iter().for_each(Waker::wake);
         if crowd {
             inner.hand_out_on(runtime);
@@ -152,28 +188,30 @@ impl<T: Send + Sync + 'static> Topic<T> {
 impl<T> Topic<T> {
     pub(super) fn with(settings: Arc<Settings<T>>) -> Self {
         let state = State {
+            epoch: Epoch::new(),
+            fed: None,
             history: History::new(),
             waiters: Waiters::new(),
             runtime: None,
             handing_out: false,
             used: Instant::now(),
         };
-        Self { inner: Arc::new(Inner { settings, epoch: Epoch::new(), state: Mutex::new(state) }) }
+        Self { inner: Arc::new(Inner { settings, state: Mutex::new(state) }) }
     }
 
     /// Where the topic ends now: polling with it waits for the next message.
     pub fn latest(&self) -> Cursor {
-        Cursor { epoch: self.inner.epoch, seq: lock(&self.inner.state).history.head() }
+        lock(&self.inner.state).latest()
     }
 
     /// Where what is kept begins now: polling with it gives all that is kept.
     pub fn oldest(&self) -> Cursor {
         let mut state = lock(&self.inner.state);
         let evicted = state.history.evict(Instant::now(), &self.inner.settings);
-        let seq = state.history.oldest();
+        let oldest = Cursor { epoch: state.epoch, seq: state.history.oldest() };
         drop(state);
         drop(evicted);
-        Cursor { epoch: self.inner.epoch, seq }
+        oldest
     }
 
     /// How many are waiting.
@@ -188,11 +226,18 @@ impl<T> Topic<T> {
     /// The one way to read: gives what comes after `cursor` and the place back, or parks in it.
     pub(super) fn poll_place(&self, cursor: Cursor, place: &mut Place, cx: &Context<'_>) -> Poll<Batch<T>> {
         let inner = &self.inner;
+        let now = coarse_now();
         let mut state = lock(&inner.state);
-        let now = Instant::now();
         state.used = now;
         let outdated = state.history.evict(now, &inner.settings);
-        let polled = match state.history.read(cursor, inner.epoch, &inner.settings) {
+        let read = if state.is_ahead(cursor) {
+            None
+        } else {
+            let epoch = state.epoch;
+            state.history.read(cursor, epoch, &inner.settings)
+        };
+        let wakes = if place.is_none() { Vec::new() } else { state.hand_on() };
+        let polled = match read {
             None => {
                 if state.runtime.is_none() {
                     state.runtime = Handle::try_current().ok();
@@ -200,10 +245,10 @@ impl<T> Topic<T> {
                 let replaced = state.waiters.park(place, cx);
                 drop(state);
                 drop(replaced);
+                wakes.into_iter().for_each(Waker::wake);
                 Poll::Pending
             }
             Some((batch, replaced)) => {
-                let wakes = if place.is_none() { Vec::new() } else { state.hand_on() };
                 let left = state.leave(place);
                 drop(state);
                 drop((left, replaced));
@@ -257,6 +302,21 @@ impl<T> fmt::Debug for Topic<T> {
 // ===== impl State =====
 
 impl<T> State<T> {
+    fn latest(&self) -> Cursor {
+        Cursor { epoch: self.epoch, seq: self.history.head() }
+    }
+
+    /// See [`Fed::is_ahead`].
+    fn is_ahead(&self, cursor: Cursor) -> bool {
+        self.fed.is_some_and(|fed| fed.is_ahead(cursor, self.latest()))
+    }
+
+    /// See [`Fed::place`].
+    fn place(&mut self, at: Cursor) -> fed::Place {
+        let latest = self.latest();
+        self.fed.get_or_insert_default().place(at, latest)
+    }
+
     /// What one who was woken does for those who are due to be.
     fn hand_on(&mut self) -> Vec<Waker> {
         if !self.waiters.any_due() {
@@ -323,6 +383,9 @@ impl<T> fmt::Display for PublishError<T> {
                 "the message was not published: it has {bytes} bytes and the history holds {bytes_max}, make it \
                  smaller or raise `history_bytes_max`"
             ),
+            Reason::Fed => f.write_str(
+                "the message was not published: this topic has its messages from elsewhere, publish it at the source",
+            ),
         }
     }
 }
@@ -331,7 +394,7 @@ impl<T> Error for PublishError<T> {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match &self.reason {
             Reason::Encode(error) => Some(&**error),
-            Reason::TooLarge { .. } => None,
+            Reason::TooLarge { .. } | Reason::Fed => None,
         }
     }
 }

@@ -74,6 +74,12 @@ impl<T> History<T> {
         Evicted { _messages: evicted, _batch: None }
     }
 
+    /// Drops everything: the next message has the number `head`, whatever was here before.
+    pub(super) fn begin_anew(&mut self, head: u64) -> Evicted<T> {
+        let former = std::mem::replace(self, Self { head, ..Self::new() });
+        Evicted { _messages: former.kept.into(), _batch: former.last }
+    }
+
     /// Gives up what is only there to be fast.
     pub(super) fn shrink(&mut self) -> Evicted<T> {
         if self.kept.is_empty() {

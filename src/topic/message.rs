@@ -5,11 +5,10 @@ use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use http::HeaderValue;
+use http::HeaderMap;
 use tokio::time::Instant;
 
 use super::Cursor;
-use super::cursor::Epoch;
 use super::settings::Settings;
 
 /// A published value. Cheap to clone; it dereferences to the value.
@@ -53,7 +52,7 @@ pub(super) struct Shared<T> {
     next: Cursor,
     body: OnceLock<Bytes>,
     events: OnceLock<Bytes>,
-    tag: OnceLock<HeaderValue>,
+    headers: OnceLock<HeaderMap>,
 }
 
 // ===== impl Message =====
@@ -110,6 +109,11 @@ impl<T> Batch<T> {
         self.shared.next
     }
 
+    /// Where the first message is.
+    pub(crate) fn begins(&self) -> Cursor {
+        Cursor { seq: self.shared.first, ..self.shared.next }
+    }
+
     /// What is missing before the first message.
     pub fn gap(&self) -> Gap {
         self.gap
@@ -120,13 +124,9 @@ impl<T> Batch<T> {
         self.shared.events.get_or_init(|| write(self)).clone()
     }
 
-    /// [`next`](Self::next) as an entity tag, built once like [`body`](Self::body).
-    pub(super) fn tag(&self, write: impl FnOnce(Cursor) -> HeaderValue) -> HeaderValue {
-        self.shared.tag.get_or_init(|| write(self.shared.next)).clone()
-    }
-
-    pub(super) fn epoch(&self) -> Epoch {
-        self.shared.next.epoch
+    /// The headers of an answer without a gap, built once like [`body`](Self::body).
+    pub(super) fn headers(&self, build: impl FnOnce(&Self) -> HeaderMap) -> HeaderMap {
+        self.shared.headers.get_or_init(|| build(self)).clone()
     }
 }
 
@@ -166,17 +166,18 @@ impl<T> Shared<T> {
             next: Cursor { epoch: first.epoch, seq },
             body: OnceLock::new(),
             events: OnceLock::new(),
-            tag: OnceLock::new(),
+            headers: OnceLock::new(),
         }
     }
 }
 
 impl<T: 'static> Shared<T> {
     fn join(&self) -> Bytes {
-        if self.messages.is_empty() {
-            return Bytes::new();
+        let encode = &self.settings.encode;
+        match &self.messages[..] {
+            [] => Bytes::new(),
+            [message] => encode.join(std::slice::from_ref(message.encoded())),
+            messages => encode.join(&messages.iter().map(|message| message.encoded().clone()).collect::<Vec<_>>()),
         }
-        let encoded: Vec<Bytes> = self.messages.iter().map(|message| message.encoded().clone()).collect();
-        self.settings.encode.join(&encoded)
     }
 }

@@ -44,6 +44,7 @@ pub mod http;
 
 mod cursor;
 mod encode;
+mod fed;
 mod handle;
 mod history;
 mod many;

@@ -10,6 +10,7 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::{Driven, List, NONE, Slots, drive, lock};
+use crate::timer::{Alarm, Packed};
 
 /// Waits are given in whole seconds (RFC 7240 section 4.3): a tenth of one more is not noticed.
 const TICK: Duration = Duration::from_millis(100);
@@ -42,8 +43,12 @@ struct Timer {
 }
 
 /// One waiter's deadline. Dropping it takes it off the wheel at once.
+///
+/// It is on the wheel only where nobody else keeps the time for it: an acceptor has one timer for all that it polls.
 pub(crate) struct Deadline {
     wheel: Arc<Wheel>,
+    alarm: Packed,
+    // `NONE` while it is not on the wheel.
     key: u32,
 }
 
@@ -91,13 +96,12 @@ impl Timers {
         u32::try_from(ticks).unwrap_or(u32::MAX)
     }
 
-    fn arm(&mut self, key: u32, after: Duration) {
-        let now = Instant::now();
+    fn arm(&mut self, key: u32, alarm: Alarm) {
         if self.armed == 0 {
             // The wheel stood still while it was empty.
-            self.done = self.tick_at(now);
+            self.done = self.tick_at(Instant::now());
         }
-        let tick = now.checked_add(after).map_or(u32::MAX, |at| self.tick_at(at).saturating_add(1));
+        let tick = alarm.instant().map_or(u32::MAX, |at| self.tick_at(at).saturating_add(1));
         let tick = tick.max(self.done.saturating_add(1));
         self.slots.get_mut(key).tick = tick;
         self.slots.push_back(&mut self.buckets[(tick % BUCKETS) as usize], key);
@@ -154,16 +158,21 @@ impl Timers {
 impl Deadline {
     /// A deadline `after` from now.
     pub(crate) fn after(wheel: &Arc<Wheel>, after: Duration) -> Self {
-        let mut timers = lock(&wheel.timers);
-        let key = timers.slots.insert(Timer { waker: Waker::noop().clone(), tick: NONE });
-        timers.arm(key, after);
-        drop(timers);
-        Self { wheel: wheel.clone(), key }
+        Self { wheel: wheel.clone(), alarm: Alarm::after(after).into(), key: NONE }
     }
 
-    /// Ready once the deadline has passed. Panics outside of a tokio runtime that has its timer enabled.
-    pub(crate) fn poll(&self, cx: &Context<'_>) -> Poll<()> {
+    /// Ready once the deadline has passed. Panics outside of a tokio runtime that has its timer enabled, unless whoever
+    /// polls keeps the time.
+    pub(crate) fn poll(&mut self, cx: &Context<'_>) -> Poll<()> {
+        if let Some(polled) = Alarm::from(self.alarm).poll_hosted(cx) {
+            self.leave_wheel();
+            return polled;
+        }
         let mut timers = lock(&self.wheel.timers);
+        if self.key == NONE {
+            self.key = timers.slots.insert(Timer { waker: Waker::noop().clone(), tick: NONE });
+            timers.arm(self.key, self.alarm.into());
+        }
         if !timers.slots.is_linked(self.key) {
             return Poll::Ready(());
         }
@@ -180,10 +189,13 @@ impl Deadline {
     }
 
     /// Moves the deadline to `after` from now, also one that has passed.
-    pub(crate) fn rearm(&self, after: Duration) {
-        let mut timers = lock(&self.wheel.timers);
-        timers.disarm(self.key);
-        timers.arm(self.key, after);
+    pub(crate) fn rearm(&mut self, after: Duration) {
+        self.alarm = Alarm::after(after).into();
+        if self.key != NONE {
+            let mut timers = lock(&self.wheel.timers);
+            timers.disarm(self.key);
+            timers.arm(self.key, self.alarm.into());
+        }
     }
 
     #[cold]
@@ -195,15 +207,22 @@ impl Deadline {
             drive(&self.wheel, &runtime);
         }
     }
+
+    fn leave_wheel(&mut self) {
+        if self.key == NONE {
+            return;
+        }
+        let key = std::mem::replace(&mut self.key, NONE);
+        let mut timers = lock(&self.wheel.timers);
+        timers.disarm(key);
+        let timer = timers.slots.remove_detached(key);
+        drop(timers);
+        drop(timer);
+    }
 }
 
 impl Drop for Deadline {
     fn drop(&mut self) {
-        let mut timers = lock(&self.wheel.timers);
-        timers.disarm(self.key);
-        let mut none = List::new();
-        let timer = timers.slots.remove(&mut none, self.key);
-        drop(timers);
-        drop(timer);
+        self.leave_wheel();
     }
 }

@@ -4,11 +4,12 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Bucket `n` counts what took less than `2^n` microseconds and was not in one before; the last takes the rest, from
-/// half a minute on.
+/// Bucket `n` counts what took less than `2^n` microseconds and was not in one before; the last takes the rest.
 const BUCKETS: usize = 26;
 
 /// How often the loop's turns took how long.
+///
+/// The bounds of its 26 buckets are the powers of two from 1 µs to 2^24 µs (16.8 s), and none for the last.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub struct Histogram {
     buckets: [u64; BUCKETS],
@@ -32,6 +33,11 @@ impl Histogram {
     /// less than it and not less than half of it. The longest bucket's bound is [`Duration::MAX`].
     pub fn buckets(&self) -> impl Iterator<Item = (Duration, u64)> + '_ {
         self.buckets.iter().enumerate().filter(|(_, count)| **count > 0).map(|(n, count)| (bound(n), *count))
+    }
+
+    #[cfg_attr(not(feature = "acceptor"), allow(dead_code, reason = "an acceptor's"))]
+    pub(super) fn and(self, other: Self) -> Self {
+        Self { buckets: std::array::from_fn(|n| self.buckets[n] + other.buckets[n]) }
     }
 
     /// A bound that the given share of turns (`0.99` for 99 of 100) stayed under; zero when nothing was counted.

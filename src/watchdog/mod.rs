@@ -6,15 +6,22 @@
 //! being polled. A loop that has not turned for the threshold is logged with that request while it is still stuck, and
 //! once more when it goes on.
 //!
+#![cfg_attr(
+    feature = "acceptor",
+    doc = "An acceptor is watched with [`Acceptor::watchdog`](crate::Acceptor::watchdog)."
+)]
+//!
 //! [`WithContext`]: crate::context::WithContext
 
 mod histogram;
+mod polled;
 mod watch;
 
 pub use histogram::Histogram;
-pub use watch::{LoopStats, LoopWatch, Watching};
+pub use polled::Watching;
+pub use watch::{LoopStats, LoopWatch};
 
-pub(crate) use watch::{is_watched, polling};
+pub(crate) use polled::{Polled, is_watched, polling};
 
 use std::fmt;
 use std::io;
@@ -24,11 +31,13 @@ use std::time::Duration;
 
 use watch::Shared;
 
-/// A thread that watches event loops and logs those that do not turn.
+/// A thread that watches event loops and logs those that do not turn. Cheap to clone: clones are the same thread.
 ///
 /// # What happens on drop
 ///
-/// The thread ends. Loops that are still watched keep their [`stats`](LoopWatch::stats), and nothing is logged of them.
+/// With the last one the thread ends. Loops that are still watched keep their [`stats`](LoopWatch::stats), and nothing
+/// is logged of them.
+#[derive(Clone)]
 pub struct Watchdog {
     threshold: Duration,
     loops: Arc<Mutex<Vec<Weak<Shared>>>>,

@@ -1,15 +1,13 @@
 //! One loop's side: what it tells, and what is known of it.
 
-use std::cell::RefCell;
 use std::fmt;
-use std::marker::PhantomData;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::histogram::{Counts, Histogram};
 use super::lock;
-use crate::context::Context;
+use super::polled::{Polled, Watching};
 
 /// One watched loop's side of a [`Watchdog`](super::Watchdog). Cheap to clone.
 ///
@@ -23,7 +21,7 @@ use crate::context::Context;
 /// The last one ends the watch.
 #[derive(Clone)]
 pub struct LoopWatch {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 /// What is known of a loop so far.
@@ -38,15 +36,6 @@ pub struct LoopStats {
     pub turns: Histogram,
 }
 
-/// While it lives, polls on this thread are the watched loop's.
-#[must_use = "polls are the loop's only while this lives"]
-#[derive(Debug)]
-pub struct Watching {
-    former: Option<LoopWatch>,
-    // It puts back a thread's own state, so that it must stay on that thread.
-    _of_this_thread: PhantomData<*const ()>,
-}
-
 pub(super) struct Shared {
     name: String,
     threshold: Duration,
@@ -57,38 +46,12 @@ pub(super) struct Shared {
     progressed: AtomicU64,
     // The watchdog has logged the stall that goes on.
     reported: AtomicBool,
-    polling: Mutex<Option<Context>>,
+    // A task of the loop gives signs of life: it cannot sleep for long.
+    beating: AtomicBool,
+    pub(super) polling: Mutex<Option<Polled>>,
     stalls: AtomicU64,
     longest_stall: AtomicU64,
     turns: Counts,
-}
-
-thread_local! {
-    static WATCHED: RefCell<Option<LoopWatch>> = const { RefCell::new(None) };
-}
-
-/// Whether a loop is watched on this thread, so that it is worth telling what is polled.
-pub(crate) fn is_watched() -> bool {
-    WATCHED.with_borrow(Option::is_some)
-}
-
-/// Has `context`'s request known as the one being polled while `poll` runs, if a loop is watched on this thread.
-pub(crate) fn polling<R>(context: Option<&Context>, poll: impl FnOnce() -> R) -> R {
-    struct Ended(LoopWatch, Option<Context>);
-    impl Drop for Ended {
-        fn drop(&mut self) {
-            // Time first: the request is still named if this turns out to have been a stall.
-            self.0.shared.progress(self.0.shared.now());
-            *lock(&self.0.shared.polling) = self.1.take();
-        }
-    }
-    let watched = WATCHED.with_borrow(Clone::clone);
-    let _ended = watched.zip(context).map(|(watch, context)| {
-        watch.shared.progress(watch.shared.now());
-        let former = lock(&watch.shared.polling).replace(context.clone());
-        Ended(watch, former)
-    });
-    poll()
 }
 
 // ===== impl LoopWatch =====
@@ -120,37 +83,41 @@ impl LoopWatch {
         runtime.on_thread_park(move || parks.idle()).on_thread_unpark(move || wakes.turn())
     }
 
-    /// A task for a loop that nothing else tells of: a turn begins each time its timer gets to run, four times in
-    /// each threshold, so that a stall may seem a quarter of it longer than it was. Its turns are the times between two of these, sleep
-    /// included. Never resolves.
+    /// A task that gives signs of life, four times in each threshold: for a loop that is not ours to build, or that has
+    /// other tasks beside the one that tells of its turns. Whatever holds up the thread is a stall then, and may seem a
+    /// quarter of the threshold longer than it was. A sign of life is no turn. Never resolves.
     ///
     /// # Cancel safety
     ///
-    /// When it is dropped the loop counts as asleep.
+    /// When it is dropped the loop counts as asleep, unless it is in a [`turn`](Self::turn).
     ///
     /// # Panics
     ///
     /// Outside of a tokio runtime that has its timer enabled.
     pub async fn heartbeat(self) {
-        struct Asleep(LoopWatch);
-        impl Drop for Asleep {
+        struct Beating(LoopWatch);
+        impl Drop for Beating {
             fn drop(&mut self) {
-                self.0.idle();
+                let shared = &self.0.shared;
+                shared.progress(shared.now());
+                shared.beating.store(false, Ordering::SeqCst);
             }
         }
-        let watch = Asleep(self);
-        let mut beats = tokio::time::interval((watch.0.shared.threshold / 4).max(Duration::from_millis(1)));
+        let mut beats = tokio::time::interval((self.shared.threshold / 4).max(Duration::from_millis(1)));
         beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let watch = Beating(self);
+        let shared = &watch.0.shared;
+        shared.progress(shared.now());
+        shared.beating.store(true, Ordering::SeqCst);
         loop {
             beats.tick().await;
-            watch.0.turn();
+            shared.progress(shared.now());
         }
     }
 
     /// Makes the polls on this thread this loop's, until what it returns is dropped.
     pub fn watch_thread(&self) -> Watching {
-        let former = WATCHED.replace(Some(self.clone()));
-        Watching { former, _of_this_thread: PhantomData }
+        Watching::begin(self.clone())
     }
 
     /// What is known of the loop so far. May be called on any thread.
@@ -169,11 +136,17 @@ impl fmt::Debug for LoopWatch {
     }
 }
 
-// ===== impl Watching =====
+// ===== impl LoopStats =====
 
-impl Drop for Watching {
-    fn drop(&mut self) {
-        WATCHED.replace(self.former.take());
+impl LoopStats {
+    /// What is known of two loops, put together.
+    #[cfg_attr(not(feature = "acceptor"), allow(dead_code, reason = "an acceptor's"))]
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self {
+            stalls: self.stalls + other.stalls,
+            longest_stall: self.longest_stall.max(other.longest_stall),
+            turns: self.turns.and(other.turns),
+        }
     }
 }
 
@@ -188,6 +161,7 @@ impl Shared {
             turn_began: AtomicU64::new(0),
             progressed: AtomicU64::new(0),
             reported: AtomicBool::new(false),
+            beating: AtomicBool::new(false),
             polling: Mutex::new(None),
             stalls: AtomicU64::new(0),
             longest_stall: AtomicU64::new(0),
@@ -196,14 +170,14 @@ impl Shared {
     }
 
     /// Never 0, which means asleep.
-    fn now(&self) -> u64 {
+    pub(super) fn now(&self) -> u64 {
         u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1)
     }
 
     /// A sign of life, by the loop's thread. If the last one is too long ago, a stall has ended here.
-    fn progress(&self, now: u64) {
+    pub(super) fn progress(&self, now: u64) {
         let before = self.progressed.swap(now, Ordering::SeqCst);
-        if self.turn_began.load(Ordering::SeqCst) == 0 {
+        if self.is_asleep() {
             return;
         }
         let stalled = Duration::from_nanos(now.saturating_sub(before));
@@ -218,6 +192,10 @@ impl Shared {
         }
     }
 
+    fn is_asleep(&self) -> bool {
+        self.turn_began.load(Ordering::SeqCst) == 0 && !self.beating.load(Ordering::SeqCst)
+    }
+
     fn turn_ended(&self, now: u64, next_began: u64) {
         let began = self.turn_began.swap(next_began, Ordering::SeqCst);
         if began != 0 {
@@ -228,7 +206,7 @@ impl Shared {
     /// The watchdog's look at the loop, from its own thread.
     pub(super) fn look(&self) {
         let progressed = self.progressed.load(Ordering::SeqCst);
-        if self.turn_began.load(Ordering::SeqCst) == 0 {
+        if self.is_asleep() {
             return;
         }
         let stalled = Duration::from_nanos(self.now().saturating_sub(progressed));
@@ -246,25 +224,36 @@ impl Shared {
         self.log_begin(stalled, polling.as_ref());
     }
 
-    fn log_begin(&self, stalled: Duration, polling: Option<&Context>) {
+    fn log_begin(&self, stalled: Duration, polling: Option<&Polled>) {
         let (name, stalled_ms) = (self.name.as_str(), stalled.as_millis());
         match polling {
-            Some(request) => tracing::warn!(
+            Some(Polled::Known(request)) => tracing::warn!(
                 name, stalled_ms, method = %request.method(), path = request.uri().path(), id = request.id(),
                 "the loop does not turn: it is polling a request"
+            ),
+            Some(Polled::Called { method, uri }) => tracing::warn!(
+                name, stalled_ms, %method, path = uri.path(), "the loop does not turn: it is polling a request"
+            ),
+            Some(Polled::Unknown) => tracing::warn!(
+                name,
+                stalled_ms,
+                "the loop does not turn: it is polling a request, and `WithContext` would tell which"
             ),
             None => tracing::warn!(name, stalled_ms, "the loop does not turn: it is doing something unknown"),
         }
     }
 
-    fn log_end(&self, stalled: Duration, polling: Option<&Context>) {
+    fn log_end(&self, stalled: Duration, polling: Option<&Polled>) {
         let (name, stalled_ms) = (self.name.as_str(), stalled.as_millis());
         match polling {
-            Some(request) => tracing::warn!(
+            Some(Polled::Known(request)) => tracing::warn!(
                 name, stalled_ms, method = %request.method(), path = request.uri().path(), id = request.id(),
                 "the loop turns again"
             ),
-            None => tracing::warn!(name, stalled_ms, "the loop turns again"),
+            Some(Polled::Called { method, uri }) => {
+                tracing::warn!(name, stalled_ms, %method, path = uri.path(), "the loop turns again");
+            }
+            Some(Polled::Unknown) | None => tracing::warn!(name, stalled_ms, "the loop turns again"),
         }
     }
 }

@@ -12,7 +12,7 @@
 //! | a client that leaves while its request waits is noticed although bytes are buffered | `run::Pair::left_early` | `tests/http1_hang_up.rs` |
 //! | how many bytes are read at a time | `case::Case::depends_on_reads`, `run::forget_failed_body` | here alone |
 //! | hyper forgets a request behind a response that found no room | `run::POLLS_FOR_NOTHING` | [`regressions`] |
-//! | a refused upgrade is forgotten | `run::forget_refused_upgrade`, `run::Pair::cut_short` | `tests/http1_upgrades.rs` |
+//! | a refused upgrade is forgotten | `run::forget_refused_upgrade`, `run::Pair::cut_short` | `tests/http1_upgrade.rs` |
 //!
 //! `DIFFERENTIAL_CASES` sets how many cases are run; with `CI` set the default is 10,000, otherwise 1,000.
 

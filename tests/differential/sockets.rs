@@ -17,6 +17,7 @@ use std::sync::atomic::Ordering;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use http::Version;
 use hyper_deferred::Acceptor;
 use hyper_deferred::acceptor::Snapshot;
 use hyper_util::rt::TokioIo;
@@ -26,7 +27,7 @@ use tokio::task::{JoinHandle, LocalSet, spawn_local, yield_now};
 
 use super::case::{self, Case, Step};
 use super::log::{Actor, Event, Events};
-use super::service::{Planned, REFUSED, Shared, UNANSWERED};
+use super::service::{Answer, BodyStep, Plan, Planned, REFUSED, ReadBody, Shared, Size, UNANSWERED, Wait};
 use super::wire::End;
 use super::world::{hyper_builder, our_builder};
 
@@ -87,6 +88,52 @@ fn nothing_tells_the_acceptor_from_hyper() {
     assert!(ways.get().iter().all(|times| *times >= u64::from(cases / 100)), "all ways are gone: {:?}", ways.get());
 }
 
+#[test]
+fn a_request_with_both_lengths_is_the_last_though_its_body_comes_later() {
+    let heads = [
+        "GET / HTTP/1.1\r\ntransfer-encoding: chunked\r\ncontent-length: 10\r\n\r\n",
+        "POST / HTTP/1.1\r\ncontent-length: 10\r\ntransfer-encoding: chunked\r\n\r\n",
+    ];
+    for head in heads {
+        for before in ["", "GET / HTTP/1.1\r\n\r\n"] {
+            // The body alone has nothing suspicious in it, in whatever pieces it comes.
+            let steps = vec![Step::Deliver(before.len() + head.len()), Step::Deliver(1), Step::Deliver(2)];
+            let plans = vec![Plan { wait_after: Wait::Gate, ..Plan::new() }];
+            check(&Case::new(format!("{before}{head}3\r\nabc\r\n0\r\n\r\n"), plans, steps));
+        }
+    }
+}
+
+#[test]
+fn an_upgrade_that_is_granted_while_its_body_comes_is_answered() {
+    // The client is not looked at before that, so that the socket is new to tokio when the response is written.
+    let plan = Plan { read: ReadBody::SomeThenYield(1), wait_before: Wait::Gate, take_upgrade: true, ..Plan::new() };
+    let head = "CONNECT / HTTP/1.1\r\ncontent-length: 10\r\n\r\n";
+    let steps = vec![Step::Deliver(head.len() + 1), Step::Open(0)];
+    let mut case = Case::new(format!("{head}xxxxxxxxxx"), vec![plan], steps);
+    case.settings.half_close = true;
+    check(&case);
+}
+
+#[test]
+fn a_body_that_is_dropped_is_drained_though_its_response_finds_no_room() {
+    let body = vec![BodyStep::Data(20_000)];
+    let answer =
+        Answer::Response { status: 200, version: Version::HTTP_11, headers: Vec::new(), size: Size::Unknown, body };
+    let plan = Plan { read: ReadBody::Drop, wait_before: Wait::Gate, answer, ..Plan::new() };
+    let head = "POST / HTTP/1.1\r\ncontent-length: 10\r\n\r\n";
+    let steps = vec![Step::Deliver(head.len() + 1), Step::Deliver(1)];
+    let mut case = Case::new(format!("{head}xxxxxxxxxxGET / HTTP/1.1\r\n\r\n"), vec![plan], steps);
+    case.settings.half_close = true;
+    check(&case);
+}
+
+#[track_caller]
+fn check(case: &Case) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    LocalSet::new().block_on(&runtime, run(case)).unwrap_or_else(|error| panic!("{error}\n{case:?}"));
+}
+
 async fn run(case: &Case) -> Result<Snapshot, TestCaseError> {
     if case.depends_on_reads() {
         return Ok(Snapshot::default());
@@ -100,7 +147,7 @@ async fn run(case: &Case) -> Result<Snapshot, TestCaseError> {
     });
     let left_early = play(case, &mut hyper, &mut ours).await;
 
-    compare(&hyper, &ours, left_early)?;
+    compare(case, &hyper, &ours, left_early)?;
     // Whoever is left is closed, and nobody is forgotten.
     shutdown.shutdown();
     drop(ours.client);
@@ -237,7 +284,7 @@ async fn settle_unless(hyper: &mut Side, ours: &mut Side, is_over: impl Fn(&Side
     }
 }
 
-fn compare(hyper: &Side, ours: &Side, left_early: bool) -> Result<(), TestCaseError> {
+fn compare(case: &Case, hyper: &Side, ours: &Side, left_early: bool) -> Result<(), TestCaseError> {
     if hyper.server.is_finished() {
         // hyper has assertions that its own bugs violate, in debug builds.
         return Ok(());
@@ -266,7 +313,11 @@ fn compare(hyper: &Side, ours: &Side, left_early: bool) -> Result<(), TestCaseEr
         let same = hyper.read.starts_with(&ours.read) || ours.read.starts_with(&hyper.read);
         return if same { Ok(()) } else { fail("the first bytes") };
     }
-    if hyper.read != ours.read {
+    // So they do where it closes or upgrades with bytes of the client in hand, for which it puts flushing off, and drops
+    // what is not written by then.
+    let same_len = hyper.read.iter().zip(&ours.read).take_while(|(at_hyper, at_ours)| at_hyper == at_ours).count();
+    let unflushed = case.settings.pipeline_flush && same_len > BUFFER_BYTES && hyper.end.is_some();
+    if hyper.read != ours.read && !unflushed {
         return fail("the bytes");
     }
     if at_hyper != at_ours {
@@ -298,7 +349,7 @@ impl Side {
             failing.set(served.await.is_err());
             drop(connection);
             // The server is over only when it panics.
-            std::future::pending().await
+            std::future::pending::<()>().await;
         });
         (side.failed, side.task) = (failed, task);
         side

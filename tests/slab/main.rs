@@ -10,6 +10,7 @@ mod support;
 /// Whether connections that wait are in a slab, and not each in a task of its own.
 const HAS_SLAB: bool = cfg!(not(hyper_deferred_tasks));
 
+mod budget;
 mod limits;
 mod panics;
 mod pipelines;
@@ -22,3 +23,4 @@ mod timeouts;
 mod unix;
 mod upgrades;
 mod wakes;
+mod workers;

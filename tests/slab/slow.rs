@@ -1,7 +1,7 @@
 //! Clients that take their time.
 
 use std::convert::Infallible;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -12,8 +12,8 @@ use socket2::{Domain, Socket, Type};
 
 use crate::HAS_SLAB;
 use crate::support::{
-    Client, ServerProcess, Watched, alone, assert_nothing_held, await_text, is_server, run_until_interrupted, text,
-    untimed,
+    Client, PATIENCE, Park, ServerProcess, Watched, alone, assert_nothing_held, await_text, is_server,
+    run_until_interrupted, text, untimed,
 };
 
 /// As many as the descriptors of a process allow, and some to spare.
@@ -126,4 +126,31 @@ fn connect_from(host: u8, server: SocketAddr) -> TcpStream {
     socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 0, 0, host), 0)).into()).unwrap();
     socket.connect(&server.into()).unwrap();
     socket.into()
+}
+
+#[test]
+fn a_head_is_refused_for_no_more_than_its_first_part() {
+    let (park, responders, _outcomes) = Park::new();
+    let server = Watched::on_loopback(|| park);
+    let mut client = server.connect();
+    client.get("/");
+    let responder = responders.recv_timeout(PATIENCE).unwrap();
+    // It takes the hyper that is there, so that the answer needs a new one.
+    let mut streaming = server.connect();
+    streaming.get("/");
+    let body = responders.recv_timeout(PATIENCE).unwrap().stream(Response::new(()).into_parts().0).unwrap();
+    assert_eq!(streaming.read_head().status, 200);
+    responder.send(text("woken")).unwrap();
+    let head = client.read_head();
+    client.read_body(&head);
+
+    client.write("GET / HT");
+    let mut control = server.connect();
+    server.await_stats(&mut control, |stats| stats.idle == 2);
+    // What comes before the head is whole is parsed with the rest, which never comes.
+    client.write("TP/9\0");
+    client.shutdown(Shutdown::Write);
+    assert_eq!(client.read_to_end().escape_ascii().to_string(), "");
+    drop((body, streaming, client, control));
+    server.finish();
 }

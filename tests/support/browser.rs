@@ -24,6 +24,10 @@ const FLAGS: [&str; 10] = [
     "--window-size=1000,700",
 ];
 
+/// The driver takes a free port of IPv4 and then wants the same of IPv6, which somebody may have: it ends, and another
+/// one has more luck.
+const STARTS_MAX: usize = 10;
+
 /// A driver and its browser, both killed when dropped.
 pub(crate) struct Browser {
     driver: Child,
@@ -38,6 +42,10 @@ pub(crate) struct Browser {
 impl Browser {
     /// Starts the driver, `chromedriver` on the path, and waits until it has printed its port.
     pub(crate) fn start() -> Self {
+        (0..STARTS_MAX).find_map(|_| Self::try_start()).expect("chromedriver finds a port")
+    }
+
+    fn try_start() -> Option<Self> {
         let mut driver = Command::new("chromedriver")
             .arg("--port=0")
             .stdin(Stdio::null())
@@ -51,12 +59,15 @@ impl Browser {
         let mut printed = String::new();
         let port = loop {
             printed.clear();
-            assert_ne!(stdout.read_line(&mut printed).unwrap(), 0, "chromedriver ended before it told its port");
+            if stdout.read_line(&mut printed).unwrap() == 0 {
+                driver.wait().unwrap();
+                return None;
+            }
             if let Some((_, port)) = printed.split_once("successfully on port ") {
                 break port.trim().trim_end_matches('.').parse().unwrap();
             }
         };
-        Self { driver, _stdout: stdout, profile, port }
+        Some(Self { driver, _stdout: stdout, profile, port })
     }
 
     /// A session with a fresh profile.

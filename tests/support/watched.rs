@@ -40,6 +40,35 @@ impl Watched {
         B: http_body::Body + 'static,
         B::Error: Into<BoxError>,
     {
+        Self::start(acceptor, |acceptor| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            // In a task of its own: as the main future it would be polled whenever any other task is.
+            LocalSet::new().block_on(&runtime, async {
+                let service = make_service();
+                tokio::task::spawn_local(acceptor.serve(service)).await.unwrap()
+            })
+        })
+    }
+
+    /// Runs it on several workers.
+    pub fn run_workers<S, B>(
+        workers: usize,
+        acceptor: impl FnOnce() -> Acceptor,
+        make_service: impl Fn() -> S + Send + Sync + 'static,
+    ) -> Self
+    where
+        S: Service<Request<Incoming>, Response = Response<B>> + 'static,
+        S::Error: Into<BoxError>,
+        B: http_body::Body + 'static,
+        B::Error: Into<BoxError>,
+    {
+        Self::start(acceptor, move |acceptor| acceptor.run_workers(workers.try_into().unwrap(), make_service))
+    }
+
+    fn start(
+        acceptor: impl FnOnce() -> Acceptor,
+        serve: impl FnOnce(Acceptor) -> io::Result<()> + Send + 'static,
+    ) -> Self {
         let alone = alone();
         // The first runtime of a process opens what all of them share: a pair of sockets for signals.
         drop(tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap());
@@ -47,16 +76,7 @@ impl Watched {
         let acceptor = acceptor();
         let (addr, handle, stats) = (acceptor.local_addr().ok(), acceptor.shutdown_handle(), acceptor.stats());
         let (done, returned) = mpsc::channel();
-        thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            // In a task of its own: as the main future it would be polled whenever any other task is.
-            let served = LocalSet::new().block_on(&runtime, async {
-                let service = make_service();
-                tokio::task::spawn_local(acceptor.serve(service)).await.unwrap()
-            });
-            drop(runtime);
-            done.send(served)
-        });
+        thread::spawn(move || done.send(serve(acceptor)));
         Self { addr, handle, stats, returned, descriptors_before, _alone: alone }
     }
 

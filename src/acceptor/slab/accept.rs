@@ -42,6 +42,17 @@ impl Accept {
         Ok(Self { socket, ready: true, backoff: Backoff::default(), paused_until: None })
     }
 
+    /// Stops listening. Another worker may have the socket too, which is why that has to be told.
+    pub(super) fn close(mut self, registry: &Registry) {
+        let deregistered = match &mut self.socket {
+            Listening::Tcp(socket) => registry.deregister(socket),
+            Listening::Unix(socket) => registry.deregister(socket),
+        };
+        if let Err(error) = deregistered {
+            tracing::debug!(%error, "the listener was not watched any more");
+        }
+    }
+
     pub(super) fn set_ready(&mut self) {
         self.ready = true;
     }

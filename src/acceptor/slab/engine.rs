@@ -95,7 +95,11 @@ impl<S: App> Engine<S> {
     pub(super) fn build(waiting: Waiting<S>, wake: Wake<S>, settings: &Settings) -> Self {
         let Dormant { io, service: Served { service, peer }, parked, leftover, seen, notes } = waiting;
         let seat = Seat::default();
-        seat.take_in(io, &[]);
+        if leftover.is_empty() {
+            seat.take_in(io, &[]);
+        } else {
+            seat.take_in_begun(io);
+        }
         let peer = Rc::new(RefCell::new(peer));
         let seated = Served { service: service.clone(), peer: Turn(peer.clone()) };
         let dormant = Dormant { io: seat.clone(), service: seated, parked, leftover, seen, notes };
@@ -141,7 +145,10 @@ impl<S: App> Engine<S> {
     }
 
     /// Takes hyper apart. `None` once it is upgraded.
-    pub(super) fn into_waiting(self) -> Option<(Waiting<S>, Option<End>)> {
+    pub(super) fn into_waiting(mut self) -> Option<(Waiting<S>, Option<End>)> {
+        if let Some(len) = self.seat.first_len() {
+            self.active.note_first(len);
+        }
         let (dormant, end) = self.active.into_dormant()?;
         let Dormant { io: seat, parked, leftover, seen, notes, .. } = dormant;
         let io = seat.give_up()?;

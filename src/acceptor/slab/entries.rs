@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use socket2::Socket;
+use tokio::sync::Semaphore;
 
 use super::super::service::Client;
 use super::ready::EntryWaker;
@@ -73,6 +74,8 @@ pub(super) struct Entries<F> {
     // Which chunks have room, or would have if they were there. The lowest is filled first, so that the last empty.
     open: BTreeSet<u32>,
     len: usize,
+    // Where a permit goes for each that leaves.
+    room: Arc<Semaphore>,
 }
 
 // ===== impl Peer =====
@@ -99,8 +102,9 @@ impl Client for Peer {
 // ===== impl Entries =====
 
 impl<F> Entries<F> {
-    pub(super) fn new() -> Self {
-        Self { chunks: Vec::new(), open: BTreeSet::new(), len: 0 }
+    /// None yet. A permit of `room` is forgotten for each place that is taken, and added again when it is given up.
+    pub(super) fn new(room: Arc<Semaphore>) -> Self {
+        Self { chunks: Vec::new(), open: BTreeSet::new(), len: 0, room }
     }
 
     /// How many places are taken.
@@ -188,6 +192,7 @@ impl<F> Entries<F> {
         chunk.vacant |= 1 << place;
         self.open.insert(index as u32);
         self.len -= 1;
+        self.room.add_permits(1);
         if chunk.vacant == u64::MAX {
             self.chunks[index] = None;
             while let Some(None) = self.chunks.last() {
@@ -211,7 +216,9 @@ mod tests {
 
     #[test]
     fn memory_is_given_back() {
-        let mut entries = Entries::<()>::new();
+        let room = Arc::new(Semaphore::new(1000));
+        let mut entries = Entries::<()>::new(room.clone());
+        room.forget_permits(1000);
         let keys: Vec<_> = (0..1000).map(|_| entries.reserve()).collect();
         assert_eq!(keys, (0..1000).collect::<Vec<_>>());
         assert!(entries.bytes() >= 1000 * 56);
@@ -219,7 +226,7 @@ mod tests {
             entries.remove(key);
             entries.remove(key);
         }
-        assert_eq!(entries.len(), 0);
+        assert_eq!((entries.len(), room.available_permits()), (0, 1000));
         assert!(entries.chunks.is_empty() && entries.open.is_empty());
         assert_eq!(entries.reserve(), 0);
     }

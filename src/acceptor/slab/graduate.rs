@@ -18,7 +18,7 @@ use mio::{Interest, Registry, Token};
 use super::super::ShutdownResponse;
 use super::super::service::own;
 use super::super::shutdown::Stop;
-use super::super::stats::Stats;
+use super::super::stats::Counters;
 use super::engine::Engine;
 use super::{App, Waiting};
 use crate::deferred::Outcome;
@@ -33,7 +33,7 @@ pub(super) struct Home<S: App> {
     worker: RefCell<Option<Waker>>,
     closed: Cell<bool>,
     registry: Registry,
-    stats: Stats,
+    counters: Arc<Counters>,
 }
 
 /// A connection that has come back, or a place whose connection has ended.
@@ -70,8 +70,8 @@ pub(super) struct Place<S: App> {
 // ===== impl Home =====
 
 impl<S: App> Home<S> {
-    pub(super) fn new(registry: Registry, stats: Stats) -> Self {
-        Self { returned: RefCell::default(), worker: RefCell::default(), closed: Cell::new(false), registry, stats }
+    pub(super) fn new(registry: Registry, counters: Arc<Counters>) -> Self {
+        Self { returned: RefCell::default(), worker: RefCell::default(), closed: Cell::new(false), registry, counters }
     }
 
     /// The worker's poll shall not watch a socket that has been upgraded and is someone else's now. It may be closed
@@ -102,14 +102,14 @@ impl<S: App> Home<S> {
 
 impl<S: App> Place<S> {
     pub(super) fn new(home: Rc<Home<S>>, key: u32) -> Self {
-        home.stats.counters().active.increment();
+        home.counters.active.increment();
         Self { home, key, connection: None }
     }
 }
 
 impl<S: App> Drop for Place<S> {
     fn drop(&mut self) {
-        self.home.stats.counters().active.decrement();
+        self.home.counters.active.decrement();
         let returned = Returned { key: self.key, connection: self.connection.take() };
         if self.home.closed.get() {
             return;
@@ -140,7 +140,7 @@ pub(super) async fn drive<S: App>(mut engine: Engine<S>, mut place: Place<S>, mu
         }
         if is_overdue(&mut engine, &mut luggage.deadline, &luggage.settings, cx) {
             tracing::debug!("a client kept its connection waiting for too long");
-            place.home.stats.counters().timed_out.increment();
+            place.home.counters.timed_out.increment();
             return Poll::Ready(Left::Ended);
         }
         closing.as_mut().poll(cx).map(|()| Left::Ended)

@@ -22,8 +22,18 @@ struct Seated {
     stream: Option<Stream>,
     /// What is read before the stream.
     ahead: &'static [u8],
-    /// All that has been read since it was seated came at once, and has no `content-length` in it.
-    plain: Option<bool>,
+    /// What was read first, unless something had been read before it was seated.
+    first: Option<First>,
+    /// hyper has more of the stream than that.
+    more: bool,
+}
+
+/// The first bytes of a stream.
+#[derive(Clone, Copy, Debug)]
+struct First {
+    len: usize,
+    /// There is no `content-length` in them.
+    plain: bool,
 }
 
 // ===== impl Seat =====
@@ -36,7 +46,12 @@ impl Seat {
 
     /// Seats a stream. hyper reads `ahead` before it.
     pub(super) fn take_in(&self, stream: Stream, ahead: &'static [u8]) {
-        *self.seated() = Seated { stream: Some(stream), ahead, plain: None };
+        *self.seated() = Seated { stream: Some(stream), ahead, first: None, more: false };
+    }
+
+    /// Seats a stream of which hyper is given what was read before.
+    pub(super) fn take_in_begun(&self, stream: Stream) {
+        *self.seated() = Seated { stream: Some(stream), ahead: &[], first: None, more: true };
     }
 
     /// Takes the stream.
@@ -48,7 +63,13 @@ impl Seat {
 
     /// Whether what has been read is known to have no `content-length` in it.
     pub(super) fn is_plain(&self) -> bool {
-        self.seated().plain == Some(true)
+        let seated = self.seated();
+        !seated.more && seated.first.is_some_and(|first| first.plain)
+    }
+
+    /// How much was read first.
+    pub(super) fn first_len(&self) -> Option<usize> {
+        self.seated().first.map(|first| first.len)
     }
 }
 
@@ -62,9 +83,13 @@ impl Read for Seat {
             return Poll::Ready(Ok(()));
         }
         let Some(stream) = &mut seated.stream else { return Poll::Pending };
-        let first = seated.plain.is_none();
-        let plain = &mut seated.plain;
-        stream.poll_read_and(cx, buf, |read| *plain = Some(first && is_plain(read)))
+        let (first, more) = (&mut seated.first, &mut seated.more);
+        stream.poll_read_and(cx, buf, |read| {
+            *more |= first.is_some();
+            if !*more {
+                *first = Some(First { len: read.len(), plain: is_plain(read) });
+            }
+        })
     }
 }
 

@@ -4,6 +4,8 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use tokio::task::coop;
+
 use super::super::service::{Served, own, service_unavailable};
 use super::engine::{Engine, Left, Vacant};
 use super::entries::{self, Leftover, Peer};
@@ -32,6 +34,7 @@ enum Rested {
     Parked {
         next: Option<Alarm>,
         read_blocked: bool,
+        service_polled: bool,
     },
     Idle,
     /// The client has left.
@@ -101,7 +104,8 @@ impl<S: App> Held<S> {
         let waker = Waker::from(self.waker.clone());
         let descriptor = self.dormant.io.descriptor();
         let (polled, next) = timer::host(&waker, worker.now, || {
-            in_place(descriptor, || self.dormant.poll(&mut Context::from_waker(&waker), &worker.settings))
+            let mut cx = Context::from_waker(&waker);
+            in_place(descriptor, || with_own_budget(&mut cx, |cx| self.dormant.poll(cx, &worker.settings)))
         });
         match polled {
             Poll::Pending => self.put(worker, next),
@@ -271,7 +275,9 @@ impl<S: App> Held<S> {
             self = held;
             match rested {
                 Rested::Gone(end) => return self.end(worker, end),
-                Rested::Parked { next, read_blocked } => match worker.refuses() {
+                Rested::Parked { next, read_blocked, service_polled } => match worker.refuses() {
+                    // hyper 1.12 may forget to look at it, once a response before it is flushed.
+                    None if !service_polled => return self.look(worker),
                     None => return self.park(worker, next, read_blocked),
                     Some(refused) => {
                         wake = self.refusal(worker, refused);
@@ -325,7 +331,7 @@ impl<S: App> Held<S> {
             worker.graduate(key, engine, descriptor, *head_due);
             return None;
         };
-        let read_blocked = active.read_blocked();
+        let (read_blocked, service_polled) = (active.read_blocked(), active.service_polled());
         let Some(Left { waiting: dormant, end, vacant }) = engine.leave() else {
             worker.entries.remove(key);
             return None;
@@ -334,7 +340,7 @@ impl<S: App> Held<S> {
         let rested = match (end, rest) {
             (Some(end), _) => Rested::Gone(end),
             (None, _) if gone => Rested::Gone(End::Eof),
-            (None, Rest::Parked) => Rested::Parked { next, read_blocked },
+            (None, Rest::Parked) => Rested::Parked { next, read_blocked, service_polled },
             (None, Rest::Idle) => Rested::Idle,
         };
         Some((Self { key, dormant, waker, queued, due }, rested))
@@ -383,7 +389,7 @@ fn drive<S: App>(
         in_place(descriptor, || {
             for _ in 0..DRIVES_MAX {
                 entry.clear();
-                let polled = engine.poll(&mut Context::from_waker(&waker));
+                let polled = with_own_budget(&mut Context::from_waker(&waker), |cx| engine.poll(cx));
                 // Woken meanwhile: hyper has yielded, or the service has answered on the way.
                 if polled.is_ready() || !entry.is_queued() {
                     return polled;
@@ -392,6 +398,13 @@ fn drive<S: App>(
             Poll::Pending
         })
     })
+}
+
+/// Polls what is a user's. However much of the task's cooperative budget it spends, the next has as much as this one.
+fn with_own_budget<R>(cx: &mut Context<'_>, poll: impl FnOnce(&mut Context<'_>) -> R) -> R {
+    // Its drop sets the budget to what it is now, because it is told of no progress (tokio 1.54).
+    let _restore = coop::poll_proceed(cx);
+    poll(cx)
 }
 
 impl<S: App> Worker<S> {

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use socket2::Socket;
@@ -31,6 +31,8 @@ pub(super) struct Stream {
     reactor: Option<Box<AsyncFd<Descriptor>>>,
     socket: Socket,
     input: Input,
+    // The direction that was not tried since it was registered: tokio may have had no time yet to tell of it.
+    untried: Option<Direction>,
 }
 
 /// What is known of what the client has sent.
@@ -48,7 +50,7 @@ pub(super) enum Input {
 #[derive(Debug)]
 struct Descriptor(RawFd);
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Direction {
     Read,
     Write,
@@ -75,11 +77,22 @@ pub(super) fn in_place<R>(descriptor: RawFd, serve: impl FnOnce() -> R) -> R {
     serve()
 }
 
+// ===== impl Direction =====
+
+impl Direction {
+    fn other(self) -> Self {
+        match self {
+            Self::Read => Self::Write,
+            Self::Write => Self::Read,
+        }
+    }
+}
+
 // ===== impl Stream =====
 
 impl Stream {
     pub(super) fn new(socket: Socket, input: Input) -> Self {
-        Self { reactor: None, socket, input }
+        Self { reactor: None, socket, input, untried: None }
     }
 
     pub(super) fn into_socket(self) -> (Socket, Input) {
@@ -122,12 +135,21 @@ impl Stream {
             let both = Interest::READABLE | Interest::WRITABLE;
             let reactor = reactor::watch(Descriptor(self.socket.as_raw_fd()), both)?;
             self.reactor = Some(Box::new(reactor));
+            self.untried = Some(direction.other());
         }
         let Some(reactor) = &self.reactor else { return Poll::Pending };
+        let untried = self.untried.take_if(|untried| *untried == direction).is_some();
         loop {
-            let mut ready = match direction {
-                Direction::Read => ready!(reactor.poll_read_ready(cx))?,
-                Direction::Write => ready!(reactor.poll_write_ready(cx))?,
+            let ready = match direction {
+                Direction::Read => reactor.poll_read_ready(cx),
+                Direction::Write => reactor.poll_write_ready(cx),
+            };
+            let mut ready = match ready {
+                Poll::Ready(ready) => ready?,
+                // To say that it has to wait when it has not would be seen: hyper 1.12 drains a body only as far as that
+                // can be read at once, and drops the response to an upgrade that cannot be written at once.
+                Poll::Pending if untried => return attempt(&self.socket, &mut act).map_or(Poll::Pending, Poll::Ready),
+                Poll::Pending => return Poll::Pending,
             };
             match attempt(&self.socket, &mut act) {
                 Some(done) => return Poll::Ready(done),

@@ -13,12 +13,12 @@ use std::time::Duration;
 use mio::unix::SourceFd;
 use mio::{Interest, Token};
 use tokio::io::unix::AsyncFd;
-use tokio::task::coop;
 use tokio::time::{Instant, Sleep};
 
+use super::super::ShutdownResponse;
 use super::super::shutdown::Drain;
 use super::super::stats::Counters;
-use super::super::{Config, ShutdownResponse};
+use super::super::workers::Share;
 use super::accept::Accept;
 use super::engine::Vacant;
 use super::entries::Entries;
@@ -52,7 +52,7 @@ pub(super) struct Worker<S: App> {
     pub(super) vacant: Option<Vacant<S>>,
     /// The time at the beginning of the turn.
     pub(super) now: Alarm,
-    config: Config,
+    share: Share,
     poll: AsyncFd<mio::Poll>,
     events: mio::Events,
     accept: Option<Accept>,
@@ -70,23 +70,24 @@ pub(super) struct Worker<S: App> {
 pub(in super::super) async fn serve<S: App>(
     listener: socket2::Socket,
     service: S,
-    config: Config,
+    share: Share,
     stop: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    let mut worker = Worker::new(listener, service, config)?;
+    let watched = share.config.watched();
+    let mut worker = Worker::new(listener, service, share)?;
     let mut stop = pin!(stop);
     let mut deadline = pin!(None::<Sleep>);
     poll_fn(|cx| {
         if worker.draining.is_none() && stop.as_mut().poll(cx).is_ready() {
             worker.begin_drain();
-            deadline.set(Some(tokio::time::sleep(worker.config.shutdown_timeout)));
+            deadline.set(Some(tokio::time::sleep(worker.share.config.shutdown_timeout)));
         }
         let overdue = deadline.as_mut().as_pin_mut().is_some_and(|deadline| deadline.poll(cx).is_ready());
         if overdue {
             deadline.set(None);
             worker.close();
         }
-        worker.poll_turn(cx)
+        watched.turn(|| worker.poll_turn(cx))
     })
     .await
 }
@@ -94,23 +95,23 @@ pub(in super::super) async fn serve<S: App>(
 // ===== impl Worker =====
 
 impl<S: App> Worker<S> {
-    fn new(listener: socket2::Socket, service: S, config: Config) -> io::Result<Self> {
+    fn new(listener: socket2::Socket, service: S, share: Share) -> io::Result<Self> {
         let poll = mio::Poll::new()?;
-        let home = Rc::new(Home::new(poll.registry().try_clone()?, config.stats.clone()));
+        let home = Rc::new(Home::new(poll.registry().try_clone()?, share.counters.clone()));
         let accept = Accept::new(listener, poll.registry(), LISTENER)?;
         let now = Alarm::at(Instant::now());
         Ok(Self {
             service: Rc::new(service),
-            settings: config.settings.clone(),
-            entries: Entries::new(),
+            settings: share.config.settings.clone(),
+            entries: Entries::new(share.room.clone()),
             wheel: Wheel::new(now),
             registration: Registration::new()?,
             home,
             drain: Drain::new(),
-            shutdown_response: config.shutdown_response.clone(),
+            shutdown_response: share.config.shutdown_response.clone(),
             vacant: None,
             now,
-            config,
+            share,
             poll: reactor::watch(poll, tokio::io::Interest::READABLE)?,
             events: mio::Events::with_capacity(SLICE),
             accept: Some(accept),
@@ -146,13 +147,14 @@ impl<S: App> Worker<S> {
     fn accept_slice(&mut self) -> bool {
         let now = Instant::now();
         for _ in 0..SLICE {
-            if self.entries.len() >= self.config.max_connections {
-                // Whoever leaves does so in a turn, and this is its last part.
-                return false;
-            }
             let Some(accept) = self.accept.as_mut().filter(|accept| accept.is_ready(now)) else { return false };
+            // Whoever leaves does so in a turn of its worker, and this is the last part of that: it finds the listener
+            // ready if there is somebody whom the others had to leave in the queue.
+            let Ok(place) = self.share.room.try_acquire() else { return false };
             let Some((socket, peer)) = accept.accept(now) else { return false };
             let key = self.entries.reserve();
+            // Given back by the entry.
+            place.forget();
             let watched = self.poll.get_ref().registry().register(
                 &mut SourceFd(&socket.as_raw_fd()),
                 Token(key as usize),
@@ -212,10 +214,6 @@ impl<S: App> Worker<S> {
                 if let Some(waker) = &entry.waker {
                     waker.clear();
                 }
-            }
-            if !coop::has_budget_remaining() {
-                // What is left of the turn would be told to yield, whatever it does.
-                return true;
             }
         }
         self.woken.end_round()
@@ -278,7 +276,9 @@ impl<S: App> Worker<S> {
     /// Stops accepting, and begins to end what is there.
     fn begin_drain(&mut self) {
         // Closed before anything else, so that new clients are refused and go elsewhere.
-        self.accept = None;
+        if let Some(accept) = self.accept.take() {
+            accept.close(self.poll.get_ref().registry());
+        }
         self.draining = Some(0);
         self.drain.begin();
     }
@@ -325,7 +325,7 @@ impl<S: App> Worker<S> {
     // ===== what serving needs =====
 
     pub(super) fn counters(&self) -> &Counters {
-        self.config.stats.counters()
+        &self.share.counters
     }
 
     pub(super) fn is_draining(&self) -> bool {
@@ -334,11 +334,7 @@ impl<S: App> Worker<S> {
 
     /// Why one more request may not be parked, if it may not.
     pub(super) fn refuses(&self) -> Option<Outcome> {
-        if self.is_draining() {
-            Some(Outcome::ShutDown)
-        } else {
-            (self.counters().parked.get() >= self.config.max_parked).then_some(Outcome::Refused)
-        }
+        if self.is_draining() { Some(Outcome::ShutDown) } else { self.share.is_full().then_some(Outcome::Refused) }
     }
 
     /// A connection goes dormant.

@@ -13,10 +13,10 @@ use hyper::service::Service;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use super::super::Config;
 use super::super::service::{Client, Served, own};
 use super::super::shutdown::Stop;
 use super::super::stats::Counters;
+use super::super::workers::Share;
 use super::counted::{Counted, Counts};
 use crate::BoxError;
 use crate::server::conn::http1::Builder;
@@ -68,16 +68,16 @@ impl Drop for Gauge<'_> {
 }
 
 /// Serves a connection until it ends by itself or is told to [`Stop`].
-pub(super) async fn serve<S, B>(stream: TcpStream, peer: SocketAddr, service: Rc<S>, config: Rc<Config>, mut stop: Stop)
+pub(super) async fn serve<S, B>(stream: TcpStream, peer: SocketAddr, service: Rc<S>, share: Rc<Share>, mut stop: Stop)
 where
     S: Service<Request<Incoming>, Response = Response<B>> + 'static,
     S::Error: Into<BoxError>,
     B: Body + 'static,
     B::Error: Into<BoxError>,
 {
-    let builder = Builder::from_shared(config.settings.clone());
-    let counts = Counts { config: config.clone(), waiting: Rc::default() };
-    let mut gauge = Gauge { counters: config.stats.counters(), state: None };
+    let builder = Builder::from_shared(share.config.settings.clone());
+    let counts = Counts { share: share.clone(), waiting: Rc::default() };
+    let mut gauge = Gauge { counters: &share.counters, state: None };
     let waiting = counts.waiting.clone();
     let service = Counted { service: Served { service, peer }, counts };
     let connection = builder.serve_connection(TokioIo::new(stream), service);
@@ -99,8 +99,8 @@ where
             }));
             drained = drained || draining.as_mut().poll(cx).is_ready();
             let answer = || {
-                config.stats.counters().shut_down.increment();
-                own((config.shutdown_response)())
+                share.counters.shut_down.increment();
+                own((share.config.shutdown_response)())
             };
             if !drained || !connection.drain(answer) {
                 return closing.as_mut().poll(cx).map(|()| None);
@@ -112,7 +112,7 @@ where
         None => tracing::debug!(%peer, "closed a connection that the shutdown's deadline found active"),
         Some(Err(error)) => {
             if error.is_timeout() {
-                config.stats.counters().timed_out.increment();
+                share.counters.timed_out.increment();
             }
             tracing::debug!(%peer, %error, "a connection ended with an error");
         }

@@ -12,9 +12,9 @@ use hyper::body::Incoming;
 use hyper::service::Service;
 use pin_project_lite::pin_project;
 
-use super::super::Config;
 use super::super::reply::Reply;
 use super::super::service::{own, service_unavailable};
+use super::super::workers::Share;
 use crate::deferred::Outcome;
 use crate::deferred::outcome::{drop_because, drop_cause};
 
@@ -27,7 +27,7 @@ pub(super) struct Counted<S> {
 /// What the requests of a connection share.
 #[derive(Clone)]
 pub(super) struct Counts {
-    pub(super) config: Rc<Config>,
+    pub(super) share: Rc<Share>,
     /// Whether a request of the connection waits.
     pub(super) waiting: Rc<Cell<bool>>,
 }
@@ -48,7 +48,7 @@ pin_project! {
             if *this.waits {
                 this.counts.waiting.set(false);
                 if drop_cause() == Outcome::ClientGone {
-                    this.counts.config.stats.counters().hung_up.increment();
+                    this.counts.share.counters.hung_up.increment();
                 }
             }
         }
@@ -83,7 +83,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let Some(future) = this.future.as_mut().as_pin_mut() else { return Poll::Pending };
-        let counters = this.counts.config.stats.counters();
+        let counters = &this.counts.share.counters;
         if let Poll::Ready(output) = future.poll(cx) {
             if std::mem::replace(this.waits, false) {
                 this.counts.waiting.set(false);
@@ -92,7 +92,7 @@ where
             this.future.set(None);
             return Poll::Ready(output);
         }
-        if !*this.waits && counters.parked.get() >= this.counts.config.max_parked {
+        if !*this.waits && this.counts.share.is_full() {
             counters.refused.increment();
             drop_because(Outcome::Refused, || this.future.set(None));
             return Poll::Ready(Ok(own(service_unavailable())));

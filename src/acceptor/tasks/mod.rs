@@ -11,18 +11,16 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::service::Service;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 
-use super::Config;
 use super::listener::{Backoff, is_connection_error};
 use super::shutdown::Drain;
+use super::workers::Share;
 use crate::BoxError;
 
 /// Accepts connections and remembers how that went.
@@ -35,7 +33,7 @@ struct Listener {
 pub(super) async fn serve<S, B>(
     listener: socket2::Socket,
     service: S,
-    config: Config,
+    share: Share,
     stop: impl Future<Output = ()>,
 ) -> io::Result<()>
 where
@@ -44,16 +42,16 @@ where
     B: Body + 'static,
     B::Error: Into<BoxError>,
 {
+    let _watched = share.config.watched();
     let mut listener = Listener { socket: TcpListener::from_std(listener.into())?, backoff: Backoff::default() };
-    let room = Arc::new(Semaphore::new(config.max_connections.min(Semaphore::MAX_PERMITS)));
     let service = Rc::new(service);
-    let config = Rc::new(config);
+    let share = Rc::new(share);
     let drain = Drain::new();
     let mut stop = pin!(stop);
     loop {
         let next = async {
             // Held by the connection: past the limit nobody is accepted until one leaves.
-            let place = room.clone().acquire_owned().await;
+            let place = share.room.clone().acquire_owned().await;
             (place, listener.accept().await)
         };
         let (place, (stream, peer)) = tokio::select! {
@@ -61,8 +59,8 @@ where
             () = stop.as_mut() => break,
             accepted = next => accepted,
         };
-        config.stats.counters().accepted.increment();
-        let connection = connection::serve(stream, peer, service.clone(), config.clone(), drain.stop());
+        share.counters.accepted.increment();
+        let connection = connection::serve(stream, peer, service.clone(), share.clone(), drain.stop());
         tokio::task::spawn_local(async move {
             let _place = place;
             connection.await;
@@ -70,7 +68,7 @@ where
     }
     // Closed before anything else, so that new clients are refused and go elsewhere.
     drop(listener);
-    drain.finish(config.shutdown_timeout).await;
+    drain.finish(share.config.shutdown_timeout).await;
     Ok(())
 }
 

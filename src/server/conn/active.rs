@@ -284,6 +284,11 @@ where
         self.standard && !self.notes.last && !self.upgrade_asked() && self.flags.has(Flag::Drained)
     }
 
+    /// Notes what hyper has read first since it was [renewed](Self::renew): so much of a head it has parsed.
+    pub(crate) fn note_first(&mut self, len: usize) {
+        self.seen = len;
+    }
+
     /// See [`Flags::disambiguate`].
     pub(crate) fn disambiguate(&self) {
         self.flags.disambiguate();

@@ -12,10 +12,10 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName};
 use http::{HeaderValue, Response, StatusCode};
 
-use super::super::{Batch, Gap, Subscriber};
+use super::super::{Batch, Subscriber};
 use super::body::TopicBody;
 use super::builder::{Present, Shared};
-use super::{cursor_headers, entity_tag};
+use super::{cursor_headers, tell_gap};
 use crate::waiting::Deadline;
 
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
@@ -46,8 +46,13 @@ pub(super) struct LongPoll<T> {
     subscriber: Subscriber<T>,
     // `None`: not to wait at all.
     deadline: Option<Deadline>,
+    extra: Option<Box<Extra>>,
+}
+
+/// What most requests do not have, boxed in one piece.
+struct Extra {
     // The wait in seconds that was asked for and is given (RFC 7240 section 3).
-    applied: Option<u32>,
+    applied: Option<u64>,
     _here: Option<Present>,
 }
 
@@ -99,21 +104,22 @@ impl<T: 'static> LongPoll<T> {
         asked: Option<Duration>,
     ) -> Self {
         let deadline = (!wait.is_zero()).then(|| Deadline::after(&shared.wheel, wait));
-        let applied = asked.map(|wait| u32::try_from(wait.as_secs()).unwrap_or(u32::MAX));
-        Self { subscriber, deadline, applied, _here: here }
+        let applied = asked.map(|wait| wait.as_secs());
+        let extra = (applied.is_some() || here.is_some()).then(|| Box::new(Extra { applied, _here: here }));
+        Self { subscriber, deadline, extra }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Response<TopicBody<T>>> {
         let mut response = match self.subscriber.poll_next(cx) {
             Poll::Ready(batch) => self.news(&batch),
             Poll::Pending => {
-                if let Some(deadline) = &self.deadline {
+                if let Some(deadline) = &mut self.deadline {
                     ready!(deadline.poll(cx));
                 }
                 self.no_news()
             }
         };
-        if let Some(seconds) = self.applied {
+        if let Some(seconds) = self.extra.as_ref().and_then(|extra| extra.applied) {
             let applied = HeaderValue::try_from(format!("wait={seconds}")).expect("digits are fit for a header");
             response.headers_mut().insert(PREFERENCE_APPLIED, applied);
         }
@@ -122,12 +128,16 @@ impl<T: 'static> LongPoll<T> {
 
     fn news(&self, batch: &Batch<T>) -> Response<TopicBody<T>> {
         let mut response = Response::new(TopicBody::full(batch.body()));
-        *response.headers_mut() = cursor_headers(batch.tag(entity_tag), batch.gap());
+        *response.headers_mut() = batch.headers(|batch| {
+            let mut headers = cursor_headers(batch.next());
+            if !batch.messages().is_empty() {
+                headers.insert(CONTENT_TYPE, self.subscriber.topic().settings().encode.content_type());
+            }
+            headers
+        });
+        tell_gap(response.headers_mut(), batch.gap());
         if batch.messages().is_empty() {
             *response.status_mut() = StatusCode::NO_CONTENT;
-        } else {
-            let content_type = self.subscriber.topic().settings().encode.content_type();
-            response.headers_mut().insert(CONTENT_TYPE, content_type);
         }
         response
     }
@@ -135,7 +145,7 @@ impl<T: 'static> LongPoll<T> {
     fn no_news(&self) -> Response<TopicBody<T>> {
         let mut response = Response::new(TopicBody::full(Bytes::new()));
         *response.status_mut() = StatusCode::NO_CONTENT;
-        *response.headers_mut() = cursor_headers(entity_tag(self.subscriber.cursor()), Gap::None);
+        *response.headers_mut() = cursor_headers(self.subscriber.cursor());
         response
     }
 }

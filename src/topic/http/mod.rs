@@ -52,6 +52,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body;
 
+use super::cursor::CURSOR_BYTES_MAX;
 use super::{Cursor, Gap, Topic};
 use crate::BoxError;
 use builder::Shared;
@@ -164,21 +165,22 @@ impl<T> fmt::Debug for TopicService<T> {
 }
 
 /// The headers of each answer that has a cursor.
-fn cursor_headers(tag: HeaderValue, gap: Gap) -> HeaderMap {
+fn cursor_headers(cursor: Cursor) -> HeaderMap {
     // As many as a long poll's answer has, so that the map is made once.
     let mut headers = HeaderMap::with_capacity(4);
-    headers.insert(ETAG, tag);
+    headers.insert(ETAG, entity_tag(cursor));
     headers.insert(CACHE_CONTROL, NO_STORE);
-    match gap {
-        Gap::None => {}
-        Gap::Missed(count) => {
-            headers.insert(TOPIC_MISSED, HeaderValue::from(count));
-        }
-        Gap::Unknown => {
-            headers.insert(TOPIC_MISSED, HeaderValue::from_static("unknown"));
-        }
-    }
     headers
+}
+
+/// Tells a gap, if there is one.
+fn tell_gap(headers: &mut HeaderMap, gap: Gap) {
+    let missed = match gap {
+        Gap::None => return,
+        Gap::Missed(count) => HeaderValue::from(count),
+        Gap::Unknown => HeaderValue::from_static("unknown"),
+    };
+    headers.insert(TOPIC_MISSED, missed);
 }
 
 /// No cache between us may keep an answer: the next one at the same URL is another.
@@ -186,7 +188,11 @@ const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
 /// `cursor` as an entity tag (RFC 9110 section 8.8.3).
 fn entity_tag(cursor: Cursor) -> HeaderValue {
-    HeaderValue::try_from(format!("\"{cursor}\"")).expect("a cursor is made of letters, digits and a dot")
+    let mut text = [0; CURSOR_BYTES_MAX];
+    let length = cursor.write(&mut text);
+    let mut tag = [b'"'; CURSOR_BYTES_MAX + 2];
+    tag[1..=length].copy_from_slice(&text[..length]);
+    HeaderValue::from_bytes(&tag[..length + 2]).expect("a cursor is made of letters, digits and a dot")
 }
 
 fn method_not_allowed<T>(shared: &Shared<T>) -> Refusal {

@@ -33,6 +33,13 @@ pub(super) enum Start {
 
 /// Chooses by `Accept` (RFC 9110 section 12.5.1): events only for who names them, and at least as gladly as the rest.
 pub(super) fn accept(headers: &HeaderMap, content_type: &HeaderValue) -> Result<Speaks, Refusal> {
+    // What programs say is one media type, and not worth taking apart.
+    let mut lines = headers.get_all(ACCEPT).into_iter();
+    match (lines.next(), lines.next()) {
+        (None, _) => return Ok(Speaks::LongPoll),
+        (Some(only), None) if only == content_type => return Ok(Speaks::LongPoll),
+        _ => {}
+    }
     let mut ranges = list(headers, &ACCEPT).peekable();
     if ranges.peek().is_none() {
         return Ok(Speaks::LongPoll);
@@ -111,9 +118,6 @@ fn weight(parameters: &str) -> u16 {
 pub(super) fn start(parts: &Parts) -> Result<Start, Refusal> {
     let bad = |error: ParseCursorError| Refusal::new(StatusCode::BAD_REQUEST, error);
     let header = |name| parts.headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap_or("\u{0}"));
-    if let Some(id) = header(LAST_EVENT_ID).filter(|id| !id.is_empty()) {
-        return id.parse().map(Start::After).map_err(bad);
-    }
     if let Some(tag) = header(IF_NONE_MATCH).filter(|tag| *tag != "*") {
         // A proxy that compresses makes a tag weak (RFC 9110 section 8.8.1): it is still the same cursor.
         let tag = tag.trim();
@@ -121,7 +125,10 @@ pub(super) fn start(parts: &Parts) -> Result<Start, Refusal> {
         let tag = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).unwrap_or(tag);
         return tag.parse().map(Start::After).map_err(bad);
     }
-    let query = parts.uri.query().unwrap_or_default();
+    if let Some(id) = header(LAST_EVENT_ID).filter(|id| !id.is_empty()) {
+        return id.parse().map(Start::After).map_err(bad);
+    }
+    let Some(query) = parts.uri.query() else { return Ok(Start::Latest) };
     match form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "since") {
         None => Ok(Start::Latest),
         Some((_, since)) if since == "latest" => Ok(Start::Latest),
@@ -173,6 +180,14 @@ mod tests {
         assert_eq!(accepted("text/event-stream;q=0.5, application/json"), Ok(Speaks::LongPoll));
         assert_eq!(accepted("text/event-stream;q=0, */*"), Ok(Speaks::LongPoll));
         assert_eq!(accepted("text/html,application/xhtml+xml,*/*;q=0.8"), Ok(Speaks::LongPoll));
+    }
+
+    #[test]
+    fn all_lines_of_a_list_count() {
+        let mut headers = HeaderMap::new();
+        headers.append(ACCEPT, "application/json".parse().unwrap());
+        headers.append(ACCEPT, EVENT_STREAM.parse().unwrap());
+        assert_eq!(super::accept(&headers, &HeaderValue::from_static("application/json")).ok(), Some(Speaks::Events));
     }
 
     #[test]

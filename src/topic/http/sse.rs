@@ -99,7 +99,7 @@ fn gap_event<T>(batch: &Batch<T>) -> Option<Bytes> {
         Gap::Missed(count) => format!("{{\"missed\":{count}}}"),
         Gap::Unknown => "{\"missed\":null}".to_owned(),
     };
-    let begins = Cursor { epoch: batch.epoch(), seq: batch.shared.first };
+    let begins = batch.begins();
     Some(format!("id: {begins}\nevent: {GAP_EVENT}\ndata: {missed}\n\n").into())
 }
 
@@ -107,7 +107,7 @@ fn write_events<T: 'static>(batch: &Batch<T>, subscriber: &Subscriber<T>) -> Byt
     let encode = &subscriber.topic().settings().encode;
     let mut out = Vec::new();
     for (message, seq) in batch.messages().iter().zip(batch.shared.first + 1..) {
-        let cursor = Cursor { epoch: batch.epoch(), seq };
+        let cursor = Cursor { seq, ..batch.begins() };
         let event = encode.event(message).filter(|event| !event.is_empty());
         write_event(&mut out, cursor, event, message.encoded());
     }

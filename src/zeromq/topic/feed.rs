@@ -2,13 +2,15 @@
 
 use std::convert::Infallible;
 use std::fmt;
+use std::future::Future;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::{PARCEL_HEAD_FRAMES, PARCEL_MESSAGES_MAX, Parcel};
-use crate::topic::{Cursor, Topic};
+use crate::BoxError;
+use crate::topic::{Cursor, Gap, Topic};
 use crate::zeromq::error::Error;
 use crate::zeromq::frames::Frames;
 use crate::zeromq::settings::{LINGER_MS, RECEIVE_HIGH_WATER, Settings};
@@ -33,11 +35,14 @@ pub struct Feed {
 pub struct Fed {
     /// The messages as the source has encoded them, oldest first.
     pub messages: Vec<Bytes>,
+    /// Where they begin at the source.
+    pub begins: Cursor,
     /// Where the source was behind them.
     pub cursor: Cursor,
-    /// Whether something between the former messages and these was lost: the feed was too slow, was not connected, or
-    /// the source has begun anew. Nobody can tell before the first ones.
-    pub lost: bool,
+    /// What was lost between the former messages and these: the feed was too slow or was not connected, or, if nobody can
+    /// tell how many, the source has begun anew. Nobody can tell before the first ones either, unless they are the first
+    /// of the source's life.
+    pub gap: Gap,
 }
 
 /// What was received and not taken. Past it messages are lost, which is told; a feed that is never behind for long does
@@ -85,9 +90,9 @@ impl Feed {
             // The thread has panicked: nothing ever comes again.
             return std::future::pending().await;
         };
-        let lost = self.cursor.is_some_and(|cursor| parcel.before != Some(cursor));
-        self.cursor = Some(parcel.after);
-        Fed { messages: parcel.messages, cursor: parcel.after, lost }
+        let gap = parcel.begins.gap_from(self.cursor);
+        self.cursor = Some(parcel.ends());
+        Fed { begins: parcel.begins, cursor: parcel.ends(), messages: parcel.messages, gap }
     }
 
     /// Where the source was behind the last messages that were taken.
@@ -95,26 +100,60 @@ impl Feed {
         self.cursor
     }
 
-    /// Publishes whatever comes in `topic`. Never resolves.
+    /// Publishes whatever comes in `topic`, under the cursors that it has at the source. Never resolves.
     ///
-    /// The topic has cursors of its own. What was lost on the way is logged, as is a message that the topic does not
-    /// take.
+    /// A cursor that a client got from the source, or from another topic fed by it, holds for this topic: it gets exactly
+    /// what comes after it, as far as that is in this topic's history. A client that is ahead of what has come waits for
+    /// it; until anything has come that is everybody.
+    ///
+    /// When messages were lost on the way the history begins anew behind them, so that a reader is told how many are
+    /// missing. A source that has begun anew is told as a topic that has: as [`Gap::Unknown`]. Both are logged, as is a
+    /// message that the topic does not take, which is then missing.
+    ///
+    /// From this call on, before the future is polled, nothing else can be published in `topic`: it is an
+    /// [error](crate::topic::PublishError). What was in it is gone as soon as something comes.
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: what was taken has been published.
-    pub async fn feed(&mut self, topic: &Topic<Bytes>) -> Infallible {
-        loop {
-            let Fed { messages, cursor, lost } = self.next().await;
-            if lost {
-                tracing::warn!(%cursor, "messages of a topic were lost on the way");
-            }
-            for message in messages {
-                if let Err(error) = topic.publish(message) {
-                    tracing::warn!(%error, "a message that came for a topic was dropped");
+    /// Cancel safe: what was taken has been published. Another feed may go on with the same topic.
+    pub fn feed(self, topic: &Topic<Bytes>) -> impl Future<Output = Infallible> + Send + use<> {
+        self.feed_with(topic, Ok)
+    }
+
+    /// [`feed`](Self::feed) for a topic of other values than bytes. A message that `decode` refuses is logged, and is
+    /// missing.
+    ///
+    /// The topic encodes each value anew: clients at both ends get the same bytes if it does so as the source does.
+    pub fn feed_with<T, F>(
+        mut self,
+        topic: &Topic<T>,
+        mut decode: F,
+    ) -> impl Future<Output = Infallible> + Send + use<T, F>
+    where
+        T: Send + Sync + 'static,
+        F: FnMut(Bytes) -> Result<T, BoxError> + Send,
+    {
+        topic.set_fed();
+        let topic = topic.clone();
+        async move {
+            loop {
+                let is_first = self.cursor.is_none();
+                let Fed { messages, begins, gap, .. } = self.next().await;
+                if gap != Gap::None && !is_first {
+                    tracing::warn!(%begins, ?gap, "messages of a topic were lost on the way");
+                }
+                for (n, message) in (0..).zip(messages) {
+                    relay(&topic, begins.behind(n), decode(message));
                 }
             }
         }
+    }
+}
+
+fn relay<T: Send + Sync + 'static>(topic: &Topic<T>, at: Cursor, decoded: Result<T, BoxError>) {
+    let relayed = decoded.and_then(|value| topic.relay(at, value).map_err(|error| error.to_string().into()));
+    if let Err(error) = relayed {
+        tracing::warn!(%at, %error, "a message that came for a topic was dropped");
     }
 }
 

@@ -1,9 +1,10 @@
 //! Topics between processes: one goes out through a PUB socket, others are fed from SUB sockets.
 //!
 //! A [`Publisher`] sends what comes on a topic, with the [`Cursor`] before and after it; a [`Feed`] gives what comes and
-//! can tell from these whether something was lost on the way, as PUB and SUB may: they hold nothing for who is not
-//! connected, or too slow. Each end keeps its cursor, so that it says where it is: the publisher's goes on where a former
-//! one stopped, the feed's is the source's, not that of the topic which is fed.
+//! tells from these what was lost on the way, as PUB and SUB may: they hold nothing for who is not connected, or too slow.
+//!
+//! A topic that is [fed](Feed::feed) takes its source's cursors over. A client may read at the source, go on at any topic
+//! that is fed from it, and come back: it gets exactly what comes after its cursor, or is told the [gap](crate::topic::Gap).
 //!
 //! ```
 //! use bytes::Bytes;
@@ -19,9 +20,9 @@
 //! tokio::spawn(async move { publisher.publish("news", &mut reads).await });
 //!
 //! let fed = Topic::raw();
-//! let heard = fed.poll(fed.latest());
-//! let fed = fed.clone();
-//! tokio::spawn(async move { feed.feed(&fed).await });
+//! tokio::spawn(feed.feed(&fed));
+//! // Before anything has come, whoever polls waits, whatever the cursor.
+//! let heard = fed.poll(source.oldest());
 //! # tokio::spawn(async move { loop {
 //! #     source.publish(Bytes::from("hello")).unwrap();
 //! #     tokio::time::sleep(std::time::Duration::from_millis(1)).await;
@@ -47,9 +48,10 @@ use crate::topic::Cursor;
 /// What goes through the sockets: the name, two cursors, and the messages as their topic has encoded them.
 struct Parcel {
     name: Bytes,
-    /// Where the messages begin; `None` after some that the publisher could not read any more.
-    before: Option<Cursor>,
-    after: Cursor,
+    /// Where the messages begin.
+    begins: Cursor,
+    /// The publisher could not read what was before them any more.
+    behind_gap: bool,
     messages: Vec<Bytes>,
 }
 
@@ -60,10 +62,15 @@ const PARCEL_HEAD_FRAMES: usize = 3;
 const PARCEL_MESSAGES_MAX: usize = 4096;
 
 impl Parcel {
+    /// Where the source is behind its messages.
+    fn ends(&self) -> Cursor {
+        self.begins.behind(self.messages.len() as u64)
+    }
+
     fn encode(self) -> Frames {
-        let before = self.before.map_or_else(Bytes::new, |before| Bytes::from(before.to_string()));
-        let head = [self.name, before, Bytes::from(self.after.to_string())];
-        head.into_iter().chain(self.messages).collect()
+        let before = if self.behind_gap { Bytes::new() } else { Bytes::from(self.begins.to_string()) };
+        let after = Bytes::from(self.ends().to_string());
+        [self.name, before, after].into_iter().chain(self.messages).collect()
     }
 
     /// `None` for what is no parcel.
@@ -73,8 +80,12 @@ impl Parcel {
         }
         let messages = frames.split_off(PARCEL_HEAD_FRAMES);
         let cursor = |frame: &Bytes| Cursor::from_str(std::str::from_utf8(frame).ok()?).ok();
-        let before = if frames[1].is_empty() { None } else { Some(cursor(&frames[1])?) };
-        let after = cursor(&frames[2])?;
-        Some(Self { name: frames.swap_remove(0), before, after, messages })
+        // A topic's messages are numbered without a hole.
+        let begins = cursor(&frames[2])?.before(messages.len() as u64)?;
+        let behind_gap = frames[1].is_empty();
+        if !behind_gap && cursor(&frames[1])? != begins {
+            return None;
+        }
+        Some(Self { name: frames.swap_remove(0), begins, behind_gap, messages })
     }
 }

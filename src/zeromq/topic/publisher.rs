@@ -76,7 +76,8 @@ impl Publisher {
     /// Publishes what `subscriber` reads, under `name`, from its cursor on. Never resolves.
     ///
     /// Each batch is one message, of these frames: the name, the cursor before it (empty when messages had left the
-    /// topic's history before they were read), the cursor behind it, and the encoded messages.
+    /// topic's history before they were read), the cursor behind it, and the encoded messages. Two topics must not have
+    /// the same name: a feed would take each for a new life of the other.
     ///
     /// # Cancel safety
     ///
@@ -87,12 +88,11 @@ impl Publisher {
         loop {
             // Room first: a batch that was read is sent without another wait between.
             let room = self.shared.room.clone().acquire_owned().await.expect("it is never closed");
-            let before = subscriber.cursor();
             let batch = subscriber.next().await;
             let parcel = Parcel {
                 name: name.clone(),
-                before: (batch.gap() == Gap::None).then_some(before),
-                after: batch.next(),
+                begins: batch.begins(),
+                behind_gap: batch.gap() != Gap::None,
                 messages: batch.messages().iter().map(|message| message.encoded().clone()).collect(),
             };
             let _thread_has_ended = self.shared.commander.command(Outgoing::Parcel(parcel.encode(), room));

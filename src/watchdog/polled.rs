@@ -1,0 +1,110 @@
+//! Which loop this thread's polls belong to, and whose request is being polled.
+
+use std::cell::{Cell, RefCell};
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use http::{Method, Request, Uri};
+
+use super::LoopWatch;
+use super::lock;
+use super::watch::Shared;
+use crate::context::Context;
+
+/// While it lives, polls on this thread are the watched loop's.
+///
+/// Of two loops that are watched on one thread the polls are those of the one that began last.
+#[must_use = "polls are the loop's only while this lives"]
+#[derive(Debug)]
+pub struct Watching {
+    watched: LoopWatch,
+    former: Option<LoopWatch>,
+    // It puts back a thread's own state, so that it must stay on that thread.
+    _of_this_thread: PhantomData<*const ()>,
+}
+
+/// What is known of a request that is being polled.
+#[derive(Clone)]
+pub(crate) enum Polled {
+    /// All that there is to know.
+    Known(Context),
+    /// A service is called with it, and none with contexts has been yet.
+    #[cfg_attr(not(feature = "acceptor"), allow(dead_code, reason = "an acceptor's"))]
+    Called { method: Method, uri: Uri },
+    /// A future of a service that nobody has given a context.
+    #[cfg_attr(not(feature = "acceptor"), allow(dead_code, reason = "an acceptor's"))]
+    Unknown,
+}
+
+thread_local! {
+    // Without a destructor, so that to ask it costs a load.
+    static IS_WATCHED: Cell<bool> = const { Cell::new(false) };
+    static WATCHED: RefCell<Option<LoopWatch>> = const { RefCell::new(None) };
+}
+
+/// Whether a loop is watched on this thread, so that it is worth telling what is polled.
+#[inline]
+pub(crate) fn is_watched() -> bool {
+    IS_WATCHED.get()
+}
+
+/// Has a request known as the one being polled while `poll` runs, if a loop is watched on this thread.
+#[inline]
+pub(crate) fn polling<R>(polled: Option<Polled>, poll: impl FnOnce() -> R) -> R {
+    let _ended = polled.and_then(begin);
+    poll()
+}
+
+/// Puts back what was being polled before.
+struct Ended {
+    of: Arc<Shared>,
+    former: Option<Polled>,
+}
+
+fn begin(polled: Polled) -> Option<Ended> {
+    // A thread that is ending has no locals any more.
+    let of = WATCHED.try_with(|watched| watched.borrow().as_ref().map(|watch| watch.shared.clone())).ok().flatten()?;
+    of.progress(of.now());
+    let former = lock(&of.polling).replace(polled);
+    Some(Ended { of, former })
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        // Time first: the request is still named if this turns out to have been a stall.
+        self.of.progress(self.of.now());
+        *lock(&self.of.polling) = self.former.take();
+    }
+}
+
+// ===== impl Polled =====
+
+impl Polled {
+    #[cfg_attr(not(feature = "acceptor"), allow(dead_code, reason = "an acceptor's"))]
+    pub(crate) fn called<B>(request: &Request<B>) -> Self {
+        Self::Called { method: request.method().clone(), uri: request.uri().clone() }
+    }
+}
+
+// ===== impl Watching =====
+
+impl Watching {
+    pub(super) fn begin(watched: LoopWatch) -> Self {
+        IS_WATCHED.set(true);
+        let former = WATCHED.replace(Some(watched.clone()));
+        Self { watched, former, _of_this_thread: PhantomData }
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        let _thread_ends = WATCHED.try_with(|watched| {
+            let mut watched = watched.borrow_mut();
+            // Another one has begun since, and stays.
+            if watched.as_ref().is_some_and(|watched| Arc::ptr_eq(&watched.shared, &self.watched.shared)) {
+                IS_WATCHED.set(self.former.is_some());
+                *watched = self.former.take();
+            }
+        });
+    }
+}

@@ -268,9 +268,6 @@ impl<S: App> Held<S> {
         let begun = self.dormant.parked.is_none() && !self.dormant.leftover.is_empty();
         let mut head_due = begun.then_some(self.due).filter(|due| due.is_set());
         loop {
-            if matches!(wake, Wake::<S>::Readable | Wake::<S>::Unread) && head_due.is_none() {
-                head_due = Some(worker.timeout(Wait::Head));
-            }
             let Some((held, rested)) = self.drive(worker, wake, cause, &mut head_due) else { return };
             self = held;
             match rested {
@@ -307,9 +304,7 @@ impl<S: App> Held<S> {
         worker.counters().resumed.increment();
         let Self { key, dormant, waker, queued, due } = self;
         let descriptor = dormant.io.descriptor();
-        let mut resumed = None;
-        drop_because(cause, || resumed = Some(worker.engine(dormant, wake)));
-        let mut engine = resumed?;
+        let mut engine = worker.engine(dormant, wake, cause);
         let (ended, next) = drive(&mut engine, descriptor, &waker, worker.now);
         let active = engine.active();
         if let Poll::Ready(result) = ended {
@@ -328,7 +323,8 @@ impl<S: App> Held<S> {
         }
         let gone = active.peer_gone();
         let Some(rest) = active.rest().or(gone.then_some(Rest::Parked)) else {
-            worker.graduate(key, engine, descriptor, *head_due);
+            let head_due = head_due.unwrap_or_else(|| worker.timeout(Wait::Head));
+            worker.graduate(key, engine, descriptor, head_due);
             return None;
         };
         let (read_blocked, service_polled) = (active.read_blocked(), active.service_polled());
@@ -409,10 +405,10 @@ fn with_own_budget<R>(cx: &mut Context<'_>, poll: impl FnOnce(&mut Context<'_>) 
 
 impl<S: App> Worker<S> {
     /// Gives a connection a task of its own.
-    fn graduate(&self, key: u32, mut engine: Engine<S>, descriptor: RawFd, head_due: Option<Tick>) {
+    fn graduate(&self, key: u32, mut engine: Engine<S>, descriptor: RawFd, head_due: Tick) {
         let mut deadline = Deadline::default();
-        if engine.active().has_large_head() {
-            deadline.set(&*self.settings.timer, head_due.map(|due| self.wheel.until(due, self.now)));
+        if engine.active().has_large_head() && head_due.is_set() {
+            deadline.set(&*self.settings.timer, Some(self.wheel.until(head_due, self.now)));
         }
         let luggage = Luggage {
             stop: self.drain.stop(),
@@ -426,8 +422,17 @@ impl<S: App> Worker<S> {
         tokio::task::spawn_local(graduate::drive(engine, place, luggage));
     }
 
-    /// A hyper for a connection: the last one's, if that can be.
-    fn engine(&mut self, waiting: Waiting<S>, wake: Wake<S>) -> Engine<S> {
+    /// A hyper for a connection: the last one's, if that can be. A future that is answered for is dropped with `cause`.
+    fn engine(&mut self, waiting: Waiting<S>, wake: Wake<S>, cause: Outcome) -> Engine<S> {
+        if waiting.parked.is_none() {
+            return self.engine_for(waiting, wake);
+        }
+        let mut engine = None;
+        drop_because(cause, || engine = Some(self.engine_for(waiting, wake)));
+        engine.expect("the closure has run")
+    }
+
+    fn engine_for(&mut self, waiting: Waiting<S>, wake: Wake<S>) -> Engine<S> {
         match self.vacant.take_if(|_| Vacant::suits(&waiting, &wake)) {
             Some(vacant) => vacant.seat(waiting, wake, &self.settings),
             None => Engine::build(waiting, wake, &self.settings),

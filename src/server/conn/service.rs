@@ -130,6 +130,7 @@ impl<S: HttpService<Incoming>> Adapter<S> {
         self.service.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
+    #[inline]
     fn start(&self, mut request: Request<Incoming>) {
         let flags = &self.slot.flags;
         // hyper takes an HTTP/1.0 `CONNECT` with an `upgrade` for no upgrade, and yet answers it as one.

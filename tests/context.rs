@@ -187,6 +187,13 @@ fn a_context_keeps_none_of_the_buffer_that_its_uri_was_parsed_from() {
 }
 
 #[test]
+fn a_context_has_a_target_of_every_form_as_it_was() {
+    for target in ["/", "/a?b=c", "*", "h.example:443", "http://h.example/x?y", "https://h.example:8443/"] {
+        assert_eq!(context(target).uri().to_string(), target);
+    }
+}
+
+#[test]
 fn a_saved_context_is_two_words_and_a_services_future_grows_by_no_more() {
     type Inner = Pin<Box<dyn Future<Output = ()>>>;
     assert_eq!(size_of::<Saved>(), 16);

@@ -7,18 +7,18 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1 as client;
-use hyper::server::conn::http1 as server;
 use hyper::service::Service as _;
+use hyper_deferred::Acceptor;
+use hyper_deferred::acceptor::Stats;
 use hyper_deferred::zeromq::Workers;
 use hyper_util::rt::TokioIo;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::{LocalSet, spawn_local};
 
@@ -42,12 +42,16 @@ fn every_client_gets_one_answer_and_only_what_may_be_repeated_is_while_workers_a
         .bind("tcp://127.0.0.1:*")
         .unwrap();
     let statuses = run(async {
-        let address = serve(workers.clone()).await;
+        let (address, stats) = serve(workers.clone());
         let (answered, mut answers) = mpsc::unbounded_channel();
         for n in 0..CLIENTS {
             spawn_local(ask(address, n, answered.clone()));
         }
         drop(answered);
+        // Nobody serves them yet.
+        while stats.snapshot().parked < CLIENTS as u64 {
+            tokio::task::yield_now().await;
+        }
         let mut pool: Vec<_> = (0..WORKERS).map(|_| Worker::start(workers.endpoint(), &notes)).collect();
         let mut statuses = HashMap::new();
         let mut random = 1_u64;
@@ -148,18 +152,12 @@ impl Drop for Worker {
     }
 }
 
-/// A plain hyper server with `workers` as its service.
-async fn serve(workers: Workers) -> std::net::SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let workers = Rc::new(workers);
-    spawn_local(async move {
-        loop {
-            let (stream, _) = listener.accept().await.unwrap();
-            spawn_local(server::Builder::new().serve_connection(TokioIo::new(stream), workers.clone()));
-        }
-    });
-    address
+/// A server on this thread with `workers` as its service: who waits for a job is parked.
+fn serve(workers: Workers) -> (std::net::SocketAddr, Stats) {
+    let acceptor = Acceptor::bind("127.0.0.1:0").unwrap();
+    let (address, stats) = (acceptor.local_addr().unwrap(), acceptor.stats());
+    spawn_local(acceptor.serve(workers));
+    (address, stats)
 }
 
 /// One client: a request after the other, each with a target of its own, on one connection.

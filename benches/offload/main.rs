@@ -5,7 +5,6 @@
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a program that prints, and has nobody to report to")]
 
-mod context;
 mod jobs;
 mod neighbours;
 
@@ -71,8 +70,6 @@ fn main() {
     let groups = [
         ("jobs each second", jobs::measure(rounds)),
         ("99th percentile of unrelated requests", neighbours::measure(rounds)),
-        ("a call and its polls", context::measure_time(rounds)),
-        ("memory of a parked request", context::measure_memory()),
     ];
     let mut json = String::from("{\n");
     for (n, (title, group)) in groups.iter().enumerate() {

@@ -3,18 +3,24 @@
 //! | file | concept |
 //! |---|---|
 //! | `mod.rs` | [`Acceptor`]: what a user sets and calls |
+//! | `config.rs` | what a user has set |
 //! | `listener.rs` | binding, and what to do when accepting fails |
 //! | `shutdown.rs` | the signal to end, and the count of who has not |
 //! | `stats.rs` | what it has done, and holds |
-//! | `workers.rs` | a thread for each worker, and what they have in common |
+//! | `workers.rs`, `share.rs` | a thread for each worker, and what they have in common |
 //! | `watched.rs` | what a watchdog is told |
-//! | `service.rs`, `reply.rs` | the user's service as a connection sees it, and the body of a response |
+//! | `service.rs`, `reply.rs`, `panics.rs` | the user's service as a connection sees it, the body of a response, and what becomes of a panic |
+//! | `peer.rs` | who a request comes from |
 //! | `slab/` | on Unix: every connection that waits in one slab, served in place |
 //! | `tasks/` | elsewhere: each connection in a task of its own |
 
+mod config;
 mod listener;
+mod panics;
+mod peer;
 mod reply;
 mod service;
+mod share;
 mod shutdown;
 #[cfg(all(unix, not(hyper_deferred_tasks)))]
 mod slab;
@@ -27,6 +33,7 @@ mod unwatched;
 mod watched;
 mod workers;
 
+pub use peer::PeerAddr;
 pub use shutdown::ShutdownHandle;
 pub use stats::{Snapshot, Stats};
 
@@ -46,21 +53,10 @@ use socket2::Socket;
 
 use crate::BoxError;
 use crate::server::conn::http1;
-use crate::server::conn::settings::Settings;
-#[cfg(all(unix, not(hyper_deferred_tasks)))]
-use slab as server;
-#[cfg(not(all(unix, not(hyper_deferred_tasks))))]
-use tasks as server;
+use config::Config;
 #[cfg(not(feature = "context"))]
 use unwatched as watched;
 use workers::Worker;
-
-/// How long a shutdown waits for what is active unless [set](Acceptor::shutdown_timeout): long enough for a slow
-/// response, and well within the 30 seconds that Kubernetes leaves and the 90 of systemd before they kill a process.
-const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Makes what a parked request is answered at shutdown.
-type ShutdownResponse = Arc<dyn Fn() -> Response<Bytes> + Send + Sync>;
 
 /// Listens on a socket and serves each connection on the thread that it runs on, or on one of
 /// [several](Self::run_workers).
@@ -134,29 +130,6 @@ pub struct Acceptor {
     config: Config,
 }
 
-/// What a user has set.
-struct Config {
-    settings: Arc<Settings>,
-    max_connections: usize,
-    max_parked: u64,
-    shutdown_timeout: Duration,
-    shutdown_response: ShutdownResponse,
-    #[cfg(feature = "context")]
-    watchdog: Option<crate::watchdog::Watchdog>,
-    stats: Stats,
-}
-
-/// The address of the client, found in the extensions of each request.
-///
-/// ```
-/// # use hyper_deferred::PeerAddr;
-/// fn is_local<B>(request: &http::Request<B>) -> bool {
-///     request.extensions().get::<PeerAddr>().is_some_and(|peer| peer.0.ip().is_loopback())
-/// }
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct PeerAddr(pub SocketAddr);
-
 // ===== impl Acceptor =====
 
 impl Acceptor {
@@ -205,17 +178,7 @@ impl Acceptor {
 
     fn from_socket(listener: Socket) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
-        let config = Config {
-            settings: Arc::new(Settings::new()),
-            max_connections: usize::MAX,
-            max_parked: u64::MAX,
-            shutdown_timeout: SHUTDOWN_TIMEOUT,
-            shutdown_response: Arc::new(service::service_unavailable),
-            #[cfg(feature = "context")]
-            watchdog: None,
-            stats: Stats::default(),
-        };
-        Ok(Self { listener, shutdown: ShutdownHandle::new(), config })
+        Ok(Self { listener, shutdown: ShutdownHandle::new(), config: Config::default() })
     }
 
     /// The address that it listens on.
@@ -341,7 +304,7 @@ impl Acceptor {
     {
         // Without a `LocalSet` this panics now and not at the first connection.
         tokio::task::spawn_local(std::future::ready(()));
-        Worker::only(self).serve(service).await
+        Worker::only(self.listener, self.config, self.shutdown).serve(service).await
     }
 
     /// Owns a current-thread runtime with a [`LocalSet`](tokio::task::LocalSet) and [serves](Self::serve) in it what `make_service` makes
@@ -365,7 +328,7 @@ impl Acceptor {
         B: Body + 'static,
         B::Error: Into<BoxError>,
     {
-        Worker::only(self).run(make_service)
+        Worker::only(self.listener, self.config, self.shutdown).run(make_service)
     }
 
     /// [Runs](Self::run) several workers, each on a thread of its own with a runtime, a [`LocalSet`](tokio::task::LocalSet) and a service of its
@@ -411,17 +374,7 @@ impl Acceptor {
         B: Body + 'static,
         B::Error: Into<BoxError>,
     {
-        workers::run_all(Worker::several(self, workers)?, make_service)
-    }
-}
-
-impl Config {
-    /// Has the loop of this thread watched until what it returns is dropped, if the user wants that.
-    fn watched(&self) -> watched::Watched {
-        #[cfg(feature = "context")]
-        return watched::Watched::begin(self.watchdog.as_ref(), self.stats.watched());
-        #[cfg(not(feature = "context"))]
-        watched::Watched
+        workers::run_all(self.listener, self.config, &self.shutdown, workers, make_service)
     }
 }
 

@@ -9,7 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use pin_project_lite::pin_project;
 
-use super::service::log_panic;
+use super::panics::log_panic;
 use crate::BoxError;
 
 pin_project! {

@@ -1,7 +1,6 @@
 //! The user's service as one connection sees it: it knows the client, survives a panic, and its responses may be the
 //! acceptor's own.
 
-use std::any::Any;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -16,8 +15,10 @@ use hyper::body::Incoming;
 use hyper::service::Service;
 use pin_project_lite::pin_project;
 
+use super::panics::log_panic;
+use super::peer::PeerAddr;
 use super::reply::Reply;
-use super::{PeerAddr, watched};
+use super::watched;
 
 /// The user's service, for one client.
 pub(super) struct Served<S, P> {
@@ -131,13 +132,4 @@ fn status(status: StatusCode) -> Response<Bytes> {
     let mut response = Response::new(Bytes::new());
     *response.status_mut() = status;
     response
-}
-
-pub(super) fn log_panic(panic: &(dyn Any + Send), what: &str) {
-    let message = panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message");
-    tracing::error!(panic = message, "{what}");
 }

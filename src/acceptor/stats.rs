@@ -1,5 +1,6 @@
 //! What an acceptor has done, and holds.
 
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -59,7 +60,7 @@ counters! {
     idle,
     /// How often a connection has moved to a task of its own.
     graduated,
-    /// How often hyper was built for a dormant connection.
+    /// How often a dormant connection was given a hyper: one built for it, or another's.
     resumed,
     /// Parked requests whose service has answered.
     answered,
@@ -83,8 +84,13 @@ pub(super) struct Counter(AtomicU64);
 
 impl Stats {
     /// What so many workers count with. To be called once.
-    pub(super) fn hire(&self, workers: usize) -> &[Arc<Counters>] {
-        self.workers.get_or_init(|| (0..workers).map(|_| Arc::default()).collect())
+    pub(super) fn hire(&self, workers: NonZeroUsize) -> &[Arc<Counters>] {
+        self.workers.get_or_init(|| (0..workers.get()).map(|_| Arc::default()).collect())
+    }
+
+    /// What they count with, once they are hired.
+    pub(super) fn hired(&self) -> &[Arc<Counters>] {
+        self.workers.get().map_or(&[], |workers| workers)
     }
 
     /// Requests that wait now, of all workers.
@@ -93,7 +99,7 @@ impl Stats {
     }
 
     fn sum(&self, counter: impl Fn(&Counters) -> &Counter) -> u64 {
-        self.workers.get().into_iter().flatten().map(|counters| counter(counters).get()).sum()
+        self.hired().iter().map(|counters| counter(counters).get()).sum()
     }
 
     /// How long the loop's turns took, and how often and for how long it stalled: all zero without a

@@ -6,7 +6,6 @@
 use std::io;
 use std::num::NonZeroUsize;
 use std::panic::resume_unwind;
-use std::sync::Arc;
 use std::thread;
 
 use http::{Request, Response};
@@ -14,21 +13,16 @@ use http_body::Body;
 use hyper::body::Incoming;
 use hyper::service::Service;
 use socket2::Socket;
-use tokio::sync::Semaphore;
 use tokio::task::LocalSet;
 
-use super::stats::Counters;
-use super::{Acceptor, Config, ShutdownHandle, server};
+use super::config::Config;
+use super::share::Share;
+use super::shutdown::ShutdownHandle;
+#[cfg(all(unix, not(hyper_deferred_tasks)))]
+use super::slab as server;
+#[cfg(not(all(unix, not(hyper_deferred_tasks))))]
+use super::tasks as server;
 use crate::BoxError;
-
-/// What a worker serves with.
-#[derive(Clone)]
-pub(super) struct Share {
-    pub(super) config: Arc<Config>,
-    /// A permit for each connection that may still come.
-    pub(super) room: Arc<Semaphore>,
-    pub(super) counters: Arc<Counters>,
-}
 
 /// A worker before it begins.
 pub(super) struct Worker {
@@ -40,42 +34,13 @@ pub(super) struct Worker {
 /// When one worker ends, for whatever reason, all do.
 struct EndAll(ShutdownHandle);
 
-// ===== impl Share =====
-
-impl Share {
-    fn new(config: Config, counters: Arc<Counters>) -> Self {
-        let room = Arc::new(Semaphore::new(config.max_connections.min(Semaphore::MAX_PERMITS)));
-        Self { config: Arc::new(config), room, counters }
-    }
-
-    /// Whether as many requests are parked as may be.
-    pub(super) fn is_full(&self) -> bool {
-        let max = self.config.max_parked;
-        max < u64::MAX && self.config.stats.parked() >= max
-    }
-}
-
 // ===== impl Worker =====
 
 impl Worker {
-    /// The one worker of an acceptor.
-    pub(super) fn only(acceptor: Acceptor) -> Self {
-        let Acceptor { listener, shutdown, config } = acceptor;
-        let counters = config.stats.hire(1)[0].clone();
-        Self { listener, share: Share::new(config, counters), shutdown }
-    }
-
-    /// So many workers of an acceptor.
-    pub(super) fn several(acceptor: Acceptor, count: NonZeroUsize) -> io::Result<Vec<Self>> {
-        let Acceptor { listener, shutdown, config } = acceptor;
-        let stats = config.stats.clone();
-        let counters = stats.hire(count.get());
-        let share = Share::new(config, counters[0].clone());
-        let worker = |counters: &Arc<Counters>| {
-            let share = Share { counters: counters.clone(), ..share.clone() };
-            Ok(Self { listener: listener.try_clone()?, share, shutdown: shutdown.clone() })
-        };
-        counters.iter().map(worker).collect()
+    /// The only worker of an acceptor.
+    pub(super) fn only(listener: Socket, config: Config, shutdown: ShutdownHandle) -> Self {
+        let share = Share::first(config, NonZeroUsize::MIN);
+        Self { listener, share, shutdown }
     }
 
     /// Serves until shut down, inside a `LocalSet`.
@@ -103,14 +68,25 @@ impl Worker {
     }
 }
 
-/// Runs all, each on a thread of its own, until the last one has ended.
-pub(super) fn run_all<S, B>(workers: Vec<Worker>, make_service: impl Fn() -> S + Sync) -> io::Result<()>
+/// Runs so many workers, each on a thread of its own, until the last one has ended.
+pub(super) fn run_all<S, B>(
+    listener: Socket,
+    config: Config,
+    shutdown: &ShutdownHandle,
+    count: NonZeroUsize,
+    make_service: impl Fn() -> S + Sync,
+) -> io::Result<()>
 where
     S: Service<Request<Incoming>, Response = Response<B>> + 'static,
     S::Error: Into<BoxError>,
     B: Body + 'static,
     B::Error: Into<BoxError>,
 {
+    let shares = Share::first(config, count).of_all();
+    let worker = |share| Ok(Worker { listener: listener.try_clone()?, share, shutdown: shutdown.clone() });
+    let workers: Vec<_> = shares.into_iter().map(worker).collect::<io::Result<_>>()?;
+    // Each has its own: when the last of them is closed, nobody listens any more.
+    drop(listener);
     thread::scope(|scope| {
         let mut threads = Vec::with_capacity(workers.len());
         let mut result = Ok(());

@@ -7,12 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
-use bytes::Bytes;
-use http::uri::PathAndQuery;
 use http::{Extensions, Method, Uri, Version};
 use tracing::Span;
 
 use super::Saved;
+use super::target::Target;
 
 /// The request in hand: what came in its head, who sent it and when, and what the application knows of it.
 ///
@@ -31,7 +30,7 @@ struct Inner {
     id: u64,
     arrived: Instant,
     method: Method,
-    uri: Uri,
+    target: Target,
     version: Version,
     peer: Option<SocketAddr>,
     // Set once the rest is there, so that the span can be made from it.
@@ -50,16 +49,16 @@ impl Context {
     ///
     /// It has come now, has no peer, and no span.
     pub fn new(method: Method, uri: Uri, version: Version) -> Self {
-        Self::with_peer(method, uri, version, None)
+        Self::with_peer(method, &uri, version, None)
     }
 
-    pub(super) fn with_peer(method: Method, uri: Uri, version: Version, peer: Option<SocketAddr>) -> Self {
+    pub(super) fn with_peer(method: Method, uri: &Uri, version: Version, peer: Option<SocketAddr>) -> Self {
         static NEXT_ID: AtomicU64 = AtomicU64::new(1);
         let inner = Inner {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             arrived: Instant::now(),
             method,
-            uri: rehomed(&uri).unwrap_or(uri),
+            target: Target::new(uri),
             version,
             peer,
             span: OnceLock::new(),
@@ -110,7 +109,7 @@ impl Context {
 
     /// The request's target as it was sent: for most requests a path and a query without an authority.
     pub fn uri(&self) -> &Uri {
-        &self.inner.uri
+        self.inner.target.uri()
     }
 
     /// The request's HTTP version.
@@ -164,35 +163,30 @@ impl fmt::Debug for Context {
         f.debug_struct("Context")
             .field("id", &self.inner.id)
             .field("method", &self.inner.method)
-            .field("uri", &self.inner.uri)
+            .field("uri", self.uri())
             .field("version", &self.inner.version)
             .field("peer", &self.inner.peer)
             .finish_non_exhaustive()
     }
 }
 
-/// Has `context` in force while `inside` runs. The only way in, so that whatever is entered is left again.
-pub(super) fn with_current<R>(context: Option<Context>, inside: impl FnOnce() -> R) -> R {
-    struct Restore(Option<Context>);
-    impl Drop for Restore {
+/// Has `context` in force while `inside` runs, and gives it back. The only way in, so that whatever is entered is left
+/// again.
+///
+/// It changes places with the one that is in force: to count references at each poll would cost more than all the rest.
+pub(super) fn with_current<R>(context: &mut Option<Context>, inside: impl FnOnce() -> R) -> R {
+    struct ChangeBack<'a>(&'a mut Option<Context>);
+    impl Drop for ChangeBack<'_> {
         fn drop(&mut self) {
-            // The one that was in force is dropped outside of the borrow: its values may ask for the current one.
-            let _left = replace_current(self.0.take());
+            change_places(self.0);
         }
     }
-    let _restore = Restore(replace_current(context));
+    change_places(context);
+    let _change_back = ChangeBack(context);
     inside()
 }
 
-fn replace_current(context: Option<Context>) -> Option<Context> {
-    CURRENT.try_with(|current| current.replace(context)).ok().flatten()
-}
-
-/// The same URI in memory of its own: a parsed one is a slice of the connection's read buffer and keeps all of it alive.
-fn rehomed(uri: &Uri) -> Option<Uri> {
-    if uri.scheme().is_some() || uri.authority().is_some() {
-        return Uri::from_maybe_shared(Bytes::from(uri.to_string())).ok();
-    }
-    let path_and_query = Bytes::copy_from_slice(uri.path_and_query()?.as_str().as_bytes());
-    PathAndQuery::from_maybe_shared(path_and_query).ok().map(Uri::from)
+fn change_places(context: &mut Option<Context>) {
+    // A thread that is ending has no locals any more: nothing is in force there.
+    let _thread_ends = CURRENT.try_with(|current| std::mem::swap(&mut *current.borrow_mut(), context));
 }

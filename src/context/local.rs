@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// Something that belongs to a thread or a task, and comes along when a context is saved and entered elsewhere.
@@ -39,6 +40,7 @@ pub fn register(local: impl Local) {
     let local = Arc::new(local);
     let capture: Capture = Box::new(move || Box::new(Slot { local: local.clone(), value: local.save() }));
     REGISTERED.write().unwrap_or_else(PoisonError::into_inner).push(capture);
+    ANY_REGISTERED.store(true, Ordering::Release);
 }
 
 /// A thread-local that comes along: saved by cloning, entered by swapping.
@@ -59,6 +61,9 @@ type Capture = Box<dyn Fn() -> Box<dyn Captured> + Send + Sync>;
 
 static REGISTERED: RwLock<Vec<Capture>> = RwLock::new(Vec::new());
 
+/// So that processes without any write to no lock for each request.
+static ANY_REGISTERED: AtomicBool = AtomicBool::new(false);
+
 /// One local's value, saved; its type erased so that different ones stand in one list.
 pub(super) trait Captured: Send + Sync {
     fn clone_box(&self) -> Box<dyn Captured>;
@@ -72,6 +77,9 @@ struct Slot<L: Local> {
 
 /// Saves every registered local; allocates nothing when there is none.
 pub(super) fn capture_all() -> Vec<Box<dyn Captured>> {
+    if !ANY_REGISTERED.load(Ordering::Acquire) {
+        return Vec::new();
+    }
     REGISTERED.read().unwrap_or_else(PoisonError::into_inner).iter().map(|capture| capture()).collect()
 }
 

@@ -37,6 +37,7 @@ mod future;
 mod local;
 mod saved;
 mod service;
+mod target;
 
 pub use current::Context;
 pub use future::{InContext, InContextExt};

@@ -65,14 +65,14 @@ impl Saved {
         match &self.extras {
             // A clone would look at what is already known: without locals there is nothing that `inside` could change.
             Some(extras) if !extras.locals.is_empty() => self.clone().enter_mut(inside),
-            _ => in_span(self.context.clone(), self.span(), inside),
+            _ => in_span(&mut self.context.clone(), self.span(), inside),
         }
     }
 
     /// [`enter`](Self::enter), with what `inside` sets in registered locals kept for the next time.
     pub(super) fn enter_mut<R>(&mut self, inside: impl FnOnce() -> R) -> R {
-        let context = self.context.clone();
-        let Some(extras) = &mut self.extras else {
+        let Self { context, extras } = self;
+        let Some(extras) = extras else {
             return in_span(context, None, inside);
         };
         let Extras { span, locals } = &mut **extras;
@@ -80,7 +80,7 @@ impl Saved {
         let mut result = None;
         enter_all(locals, &mut || {
             if let Some(inside) = inside.take() {
-                result = Some(in_span(context.clone(), span.as_ref(), inside));
+                result = Some(in_span(context, span.as_ref(), inside));
             }
         });
         result.expect("every registered local runs what it is given")
@@ -118,9 +118,12 @@ impl fmt::Debug for Saved {
 }
 
 /// Has the context in force, and `span` or else the context's own span entered.
-fn in_span<R>(context: Option<Context>, span: Option<&Span>, inside: impl FnOnce() -> R) -> R {
-    // One clone to be in force, one to hold the span that is entered meanwhile.
-    let holder = context.clone();
+fn in_span<R>(context: &mut Option<Context>, span: Option<&Span>, inside: impl FnOnce() -> R) -> R {
+    // The span that is entered needs a holder: the context itself is somewhere else meanwhile.
+    let holder = match span {
+        Some(_) => None,
+        None => context.as_ref().filter(|context| context.span_ref().is_some()).cloned(),
+    };
     let span = span.or_else(|| holder.as_ref().and_then(Context::span_ref));
     with_current(context, || match span {
         Some(span) => span.in_scope(inside),

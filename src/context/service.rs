@@ -144,7 +144,7 @@ impl ContextLayer {
 
     fn context<B>(&self, request: &Request<B>) -> Context {
         let peer = self.peer.or_else(|| acceptors_peer(request));
-        let context = Context::with_peer(request.method().clone(), request.uri().clone(), request.version(), peer);
+        let context = Context::with_peer(request.method().clone(), request.uri(), request.version(), peer);
         context.set_span(match &self.make_span {
             Some(make) => make(&context),
             None => tracing::info_span!(

@@ -15,7 +15,7 @@ use std::task::{Context, Poll, Waker};
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 
-use super::super::ShutdownResponse;
+use super::super::config::ShutdownResponse;
 use super::super::service::own;
 use super::super::shutdown::Stop;
 use super::super::stats::Counters;

@@ -3,6 +3,8 @@
 //! | file | concept |
 //! |---|---|
 //! | `worker.rs` | the loop: accepts, events, wakes and deadlines in slices |
+//! | `common.rs` | what all connections of a loop have in common |
+//! | `held.rs` | one connection taken out of the slab, and put back |
 //! | `serve.rs` | one connection in place: hyper built, driven, and put away again |
 //! | `engine.rs`, `seat.rs` | a live hyper, which one connection after another may have |
 //! | `graduate.rs` | a connection that has to wait on IO, in a task of its own |
@@ -14,9 +16,11 @@
 //! | `reactor.rs` | tokio's watch over a descriptor |
 
 mod accept;
+mod common;
 mod engine;
 mod entries;
 mod graduate;
+mod held;
 mod reactor;
 mod ready;
 mod seat;

@@ -14,9 +14,9 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use super::super::service::{Client, Served, own};
+use super::super::share::Share;
 use super::super::shutdown::Stop;
 use super::super::stats::Counters;
-use super::super::workers::Share;
 use super::counted::{Counted, Counts};
 use crate::BoxError;
 use crate::draining::while_draining;

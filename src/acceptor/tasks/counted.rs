@@ -14,7 +14,7 @@ use pin_project_lite::pin_project;
 
 use super::super::reply::Reply;
 use super::super::service::{own, service_unavailable};
-use super::super::workers::Share;
+use super::super::share::Share;
 use crate::deferred::Outcome;
 use crate::deferred::outcome::{drop_because, drop_cause};
 

@@ -19,8 +19,8 @@ use hyper::service::Service;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::listener::{Backoff, is_connection_error};
+use super::share::Share;
 use super::shutdown::Drain;
-use super::workers::Share;
 use crate::BoxError;
 
 /// Accepts connections and remembers how that went.

@@ -12,40 +12,60 @@ use http_body_util::Empty;
 use hyper::service::{Service, service_fn};
 use hyper_deferred::context::{Context, Saved, WithContext};
 
-use super::{Measured, summarize};
-
 type Body = Empty<Bytes>;
 
 const CALLS: usize = 200_000;
+const ROUNDS: usize = 5;
 const PARKED: usize = 100_000;
 
-pub(super) fn measure_time(rounds: usize) -> Vec<Measured> {
-    let plain = service_fn(two_polls);
-    let with_context = WithContext::new(service_fn(two_polls));
-    let mut results: Vec<(&str, Vec<f64>)> =
-        ["without a context", "with a context, nobody asks for it"].map(|name| (name, Vec::new())).into();
-    for _ in 0..rounds {
-        results[0].1.push(nanos_per_call(&plain));
-        results[1].1.push(nanos_per_call(&with_context));
-    }
-    summarize("ns", results)
+pub(super) fn plain(count: usize) {
+    call(&service_fn(two_polls), count);
 }
 
-pub(super) fn measure_memory() -> Vec<Measured> {
+pub(super) fn with_context(count: usize) {
+    call(&WithContext::new(service_fn(two_polls)), count);
+}
+
+pub(super) fn measure() {
+    let (plain, with) = measure_time();
+    println!("\nnanoseconds");
+    println!("  {:<50} {plain:>10.1}", "a service's call and its polls, without a context");
+    println!("  {:<50} {with:>10.1}", "the same, with one");
+
     // What an application's record of a parked request holds, without and with what was saved. The context itself is
     // there while its request is, in either case.
-    let context = Context::new(http::Method::GET, "/".parse().unwrap(), http::Version::HTTP_11);
+    let context = context();
     // The first takes what earlier measurements gave back.
     bytes_each(|| [0_u8; 48]);
     let plain = bytes_each(|| [0_u8; 48]);
     let saved = bytes_each(|| ([0_u8; 48], context.saved()));
-    let contexts =
-        bytes_each(|| Context::new(http::Method::GET, "/poll?channel=news".parse().unwrap(), http::Version::HTTP_11));
-    vec![
-        Measured { name: "size of what is saved", unit: "bytes", value: size_of::<Saved>() as f64, ratio: 1.0 },
-        Measured { name: "measured for it", unit: "bytes", value: saved - plain, ratio: (saved - plain) / 16.0 },
-        Measured { name: "the context of a request", unit: "bytes", value: contexts, ratio: contexts / 16.0 },
-    ]
+    println!("\nbytes");
+    println!("  {:<50} {:>10}", "size of what is saved with a parked request", size_of::<Saved>());
+    println!("  {:<50} {:>10.1}", "measured for it", saved - plain);
+    println!("  {:<50} {:>10.1}", "the context of a request", bytes_each(self::context));
+}
+
+fn context() -> Context {
+    Context::new(http::Method::GET, "/poll?channel=news".parse().unwrap(), http::Version::HTTP_11)
+}
+
+/// The medians of both, measured in turns.
+fn measure_time() -> (f64, f64) {
+    let time = |run: fn(usize)| {
+        let began = Instant::now();
+        run(CALLS);
+        began.elapsed().as_secs_f64() * 1e9 / CALLS as f64
+    };
+    let mut rounds: [Vec<f64>; 2] = Default::default();
+    for _ in 0..ROUNDS {
+        rounds[0].push(time(plain));
+        rounds[1].push(time(with_context));
+    }
+    let [plain, with] = rounds.map(|mut times| {
+        times.sort_by(f64::total_cmp);
+        times[times.len() / 2]
+    });
+    (plain, with)
 }
 
 async fn two_polls(_request: Request<Body>) -> Result<Response<Body>, Infallible> {
@@ -53,14 +73,14 @@ async fn two_polls(_request: Request<Body>) -> Result<Response<Body>, Infallible
     Ok(Response::new(Body::new()))
 }
 
-fn nanos_per_call<S: Service<Request<Body>>>(service: &S) -> f64 {
+fn call<S: Service<Request<Body>>>(service: &S, count: usize) {
     let mut cx = TaskContext::from_waker(Waker::noop());
-    let began = Instant::now();
-    for _ in 0..CALLS {
-        let mut response = pin!(service.call(Request::new(Body::new())));
+    for _ in 0..count {
+        let mut request = Request::new(Body::new());
+        *request.uri_mut() = http::Uri::from_static("/poll?channel=news");
+        let mut response = pin!(service.call(request));
         while response.as_mut().poll(&mut cx).is_pending() {}
     }
-    began.elapsed().as_secs_f64() * 1e9 / CALLS as f64
 }
 
 fn bytes_each<T>(make: impl Fn() -> T) -> f64 {

@@ -8,7 +8,6 @@ use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
 use hyper::upgrade::{OnUpgrade, Upgraded};
-use hyper_deferred::ShutdownHandle;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -174,7 +173,7 @@ fn what_comes_with_the_request_is_the_first_of_the_new_protocol() {
 fn a_shutdown_does_not_touch_who_is_upgraded() {
     let (make, upgrades, _responders) = upgrading();
     let server = serve(make);
-    let handle: ShutdownHandle = server.handle.clone();
+    let handle: hyper_deferred::ShutdownHandle = server.handle.clone();
     let mut client = server.connect();
     ask(&mut client, "/");
     let echo = echo_elsewhere(upgrades.recv_timeout(PATIENCE).unwrap());

@@ -1,10 +1,10 @@
 //! One deadline for a waiting future. Kept apart so that who waits never names the clock it waits on.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::OnceLock;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, RawWakerVTable, Waker};
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
@@ -30,14 +30,16 @@ pub(crate) struct Packed {
 pub(crate) type AlarmSleep = Option<Pin<Box<Sleep>>>;
 
 /// A poll by someone who has a timer for many.
+#[derive(Clone, Copy)]
 struct Hosted {
-    waker: Waker,
+    // Which it is, and not a clone: it lives for as long as it is hosted.
+    waker: (*const (), &'static RawWakerVTable),
     now: Alarm,
     next: Option<Alarm>,
 }
 
 thread_local! {
-    static HOSTED: RefCell<Option<Hosted>> = const { RefCell::new(None) };
+    static HOSTED: Cell<Option<Hosted>> = const { Cell::new(None) };
 }
 
 // ===== impl Alarm =====
@@ -98,22 +100,29 @@ impl Alarm {
     ///
     /// A future that polls its parts with wakers of their own is not understood by a host, which knows of one waker.
     pub(crate) fn poll_hosted(self, cx: &Context<'_>) -> Option<Poll<()>> {
-        HOSTED.with_borrow_mut(|hosted| {
-            let hosted = hosted.as_mut().filter(|hosted| hosted.waker.will_wake(cx.waker()))?;
-            if hosted.now.0 >= self.0 {
-                return Some(Poll::Ready(()));
-            }
-            if hosted.next.is_none_or(|next| self.0 < next.0) {
-                hosted.next = Some(self);
-            }
-            Some(Poll::Pending)
-        })
+        let hosted = HOSTED.get().filter(|hosted| hosted.hosts(cx.waker()))?;
+        if hosted.now.0 >= self.0 {
+            return Some(Poll::Ready(()));
+        }
+        if hosted.next.is_none_or(|next| self.0 < next.0) {
+            HOSTED.set(Some(Hosted { next: Some(self), ..hosted }));
+        }
+        Some(Poll::Pending)
     }
 
     /// Ready once the deadline has passed. Panics outside of a tokio runtime that has its timer enabled.
     pub(crate) fn poll_sleep(self, sleep: &mut AlarmSleep, cx: &mut Context<'_>) -> Poll<()> {
         let Some(instant) = self.instant() else { return Poll::Pending };
         sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(instant))).as_mut().poll(cx)
+    }
+}
+
+// ===== impl Hosted =====
+
+impl Hosted {
+    fn hosts(&self, waker: &Waker) -> bool {
+        let (data, vtable) = self.waker;
+        waker.data() == data && std::ptr::eq(waker.vtable(), vtable)
     }
 }
 
@@ -147,7 +156,7 @@ impl Packed {
 /// The time. In a poll that is hosted it is that of the host, which is a turn of its loop old at most and costs nothing.
 #[cfg_attr(not(feature = "topic"), allow(dead_code, reason = "only topics look at the time that often"))]
 pub(crate) fn coarse_now() -> Instant {
-    let hosted = HOSTED.with_borrow(|hosted| hosted.as_ref().and_then(|hosted| hosted.now.instant()));
+    let hosted = HOSTED.get().and_then(|hosted| hosted.now.instant());
     hosted.unwrap_or_else(Instant::now)
 }
 
@@ -164,12 +173,13 @@ pub(crate) fn host<R>(waker: &Waker, now: Alarm, poll: impl FnOnce() -> R) -> (R
     struct Restore(Option<Hosted>);
     impl Drop for Restore {
         fn drop(&mut self) {
-            HOSTED.set(self.0.take());
+            HOSTED.set(self.0);
         }
     }
-    let restore = Restore(HOSTED.replace(Some(Hosted { waker: waker.clone(), now, next: None })));
+    let hosted = Hosted { waker: (waker.data(), waker.vtable()), now, next: None };
+    let restore = Restore(HOSTED.replace(Some(hosted)));
     let polled = poll();
-    let next = HOSTED.with_borrow(|hosted| hosted.as_ref().and_then(|hosted| hosted.next));
+    let next = HOSTED.get().and_then(|hosted| hosted.next);
     drop(restore);
     (polled, next)
 }

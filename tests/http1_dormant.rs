@@ -181,6 +181,9 @@ async fn a_connection_whose_requests_come_one_right_after_the_other_is_dormant_a
     assert!(!connection.future.is_dormant());
     tokio::time::advance(Duration::from_millis(2)).await;
     assert!(connection.poll_woken().is_pending());
+    assert!(!connection.future.is_dormant(), "a request has come since it began to look at the clock");
+    tokio::time::advance(Duration::from_millis(10)).await;
+    assert!(connection.poll_woken().is_pending());
     assert!(connection.future.is_dormant());
     peer.send(GET);
     assert!(connection.poll_woken().is_pending());

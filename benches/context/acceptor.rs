@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::service::{Service, service_fn};
+use hyper::service::Service;
 use hyper_deferred::Acceptor;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -17,29 +17,13 @@ type Reply = Result<Response<Full<Bytes>>, Infallible>;
 
 const REQUEST: &[u8] = b"GET /poll?channel=news HTTP/1.1\r\nhost: bench\r\n\r\n";
 
-pub(super) fn requests(count: usize) {
-    serve(count, |acceptor| acceptor, service_fn(park));
-}
-
-#[cfg(feature = "context")]
-pub(super) fn requests_with_context(count: usize) {
-    serve(count, |acceptor| acceptor, hyper_deferred::context::WithContext::new(service_fn(park)));
-}
-
-#[cfg(feature = "context")]
-pub(super) fn watched_requests(count: usize) {
-    let watchdog = hyper_deferred::watchdog::Watchdog::start().unwrap();
-    let service = hyper_deferred::context::WithContext::new(service_fn(park));
-    serve(count, |acceptor| acceptor.watchdog(watchdog), service);
-}
-
 /// Waits for a turn, as a request does that is parked.
-async fn park(_request: Request<Incoming>) -> Reply {
+pub(super) async fn park(_request: Request<Incoming>) -> Reply {
     tokio::task::yield_now().await;
     Ok(Response::new(Bytes::from_static(b"hello").into()))
 }
 
-fn serve<S>(count: usize, set: impl FnOnce(Acceptor) -> Acceptor, service: S)
+pub(super) fn serve<S>(count: usize, set: impl FnOnce(Acceptor) -> Acceptor, service: S)
 where
     S: Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible> + 'static,
 {

@@ -67,7 +67,8 @@ where
         }
         // A service that has panicked may be in disorder, but it is shared by all connections: to stop calling it would
         // be worse than a wrong answer, and a lock that it held says so by its poison.
-        match catch_unwind(AssertUnwindSafe(|| watched::calling(request, |request| self.service.call(request)))) {
+        let _watched = watched::calling(&request);
+        match catch_unwind(AssertUnwindSafe(|| self.service.call(request))) {
             Ok(future) => Guarded { future: Some(future) },
             Err(panic) => {
                 log_panic(&*panic, "a service panicked, its client gets 500");
@@ -86,9 +87,10 @@ where
     type Output = Result<Response<Reply<B>>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let _watched = watched::polling();
         let mut this = self.project();
         let polled = catch_unwind(AssertUnwindSafe(|| {
-            let polled = this.future.as_mut().as_pin_mut().map(|future| watched::polling(|| future.poll(cx)));
+            let polled = this.future.as_mut().as_pin_mut().map(|future| future.poll(cx));
             if polled.as_ref().is_some_and(Poll::is_ready) {
                 this.future.set(None);
             }

@@ -10,10 +10,12 @@ impl Watched {
     }
 }
 
-pub(super) fn calling<B, R>(request: Request<B>, call: impl FnOnce(Request<B>) -> R) -> R {
-    call(request)
+pub(super) struct Polling;
+
+pub(super) fn calling<B>(_request: &Request<B>) -> Polling {
+    Polling
 }
 
-pub(super) fn polling<R>(poll: impl FnOnce() -> R) -> R {
-    poll()
+pub(super) fn polling() -> Polling {
+    Polling
 }

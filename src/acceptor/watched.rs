@@ -9,7 +9,7 @@ use std::thread;
 use http::Request;
 use tokio::task::AbortHandle;
 
-use crate::watchdog::{self, LoopStats, LoopWatch, Polled, Watchdog, Watching};
+use crate::watchdog::{self, LoopStats, LoopWatch, Polled, Polling, Watchdog, Watching};
 
 /// All loops of an acceptor that are or were watched.
 #[derive(Clone, Default)]
@@ -80,13 +80,12 @@ impl Drop for On {
 
 // ===== helpers =====
 
-/// A service is called.
-pub(super) fn calling<B, R>(request: Request<B>, call: impl FnOnce(Request<B>) -> R) -> R {
-    let polled = watchdog::is_watched().then(|| Polled::called(&request));
-    watchdog::polling(polled, || call(request))
+/// A service is called, until what it gives is dropped.
+pub(super) fn calling<B>(request: &Request<B>) -> Option<Polling> {
+    watchdog::polling(|| Polled::called(request))
 }
 
-/// A service's future is polled.
-pub(super) fn polling<R>(poll: impl FnOnce() -> R) -> R {
-    watchdog::polling(watchdog::is_watched().then_some(Polled::Unknown), poll)
+/// A service's future is polled, until what it gives is dropped.
+pub(super) fn polling() -> Option<Polling> {
+    watchdog::polling(|| Polled::Unknown)
 }

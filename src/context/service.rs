@@ -136,9 +136,9 @@ impl ContextLayer {
 
     fn call<B, F: Future>(&self, request: Request<B>, service: impl FnOnce(Request<B>) -> F) -> ContextFuture<F> {
         let context = self.context(&request);
-        let polled = watchdog::is_watched().then(|| Polled::Known(context.clone()));
+        let _polled = watchdog::polling(|| Polled::Known(context.clone()));
         let mut saved = Saved::at_arrival(context);
-        let future = watchdog::polling(polled, || saved.enter_mut(|| service(request)));
+        let future = saved.enter_mut(|| service(request));
         ContextFuture { future: future.in_context(saved) }
     }
 
@@ -189,8 +189,7 @@ impl<F: Future> Future for ContextFuture<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<F::Output> {
         let future = self.project().future;
-        // Only a loop that is watched needs to know whose turn it is.
-        let polled = if watchdog::is_watched() { future.saved().context().cloned().map(Polled::Known) } else { None };
-        watchdog::polling(polled, || future.poll(cx))
+        let _polled = future.saved().context().and_then(|context| watchdog::polling(|| Polled::Known(context.clone())));
+        future.poll(cx)
     }
 }

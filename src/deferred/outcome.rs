@@ -50,7 +50,7 @@ pub(crate) fn drop_cause() -> Outcome {
 ///
 /// A closure and not a value, so that a pinned future can be dropped where it is.
 #[cfg_attr(not(feature = "acceptor"), allow(dead_code, reason = "only a server has a cause of its own"))]
-pub(crate) fn drop_because(cause: Outcome, drop: impl FnOnce()) {
+pub(crate) fn drop_because<R>(cause: Outcome, drop: impl FnOnce() -> R) -> R {
     struct Restore(Outcome);
     impl Drop for Restore {
         fn drop(&mut self) {
@@ -58,5 +58,5 @@ pub(crate) fn drop_because(cause: Outcome, drop: impl FnOnce()) {
         }
     }
     let _restore = Restore(DROPPED_BECAUSE.replace(cause));
-    drop();
+    drop()
 }

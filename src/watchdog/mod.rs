@@ -21,7 +21,7 @@ pub use histogram::Histogram;
 pub use polled::Watching;
 pub use watch::{LoopStats, LoopWatch};
 
-pub(crate) use polled::{Polled, is_watched, polling};
+pub(crate) use polled::{Polled, Polling, polling};
 
 use std::fmt;
 use std::io;

@@ -42,34 +42,31 @@ thread_local! {
     static WATCHED: RefCell<Option<LoopWatch>> = const { RefCell::new(None) };
 }
 
-/// Whether a loop is watched on this thread, so that it is worth telling what is polled.
+/// Has a request known as the one being polled until what it gives is dropped, if a loop is watched on this thread.
+///
+/// It is for a stretch of code without an `.await`. Where nothing is watched it is a load and two branches.
 #[inline]
-pub(crate) fn is_watched() -> bool {
-    IS_WATCHED.get()
-}
-
-/// Has a request known as the one being polled while `poll` runs, if a loop is watched on this thread.
-#[inline]
-pub(crate) fn polling<R>(polled: Option<Polled>, poll: impl FnOnce() -> R) -> R {
-    let _ended = polled.and_then(begin);
-    poll()
+#[must_use = "it is being polled only while this lives"]
+pub(crate) fn polling(polled: impl FnOnce() -> Polled) -> Option<Polling> {
+    if IS_WATCHED.get() { begin(polled()) } else { None }
 }
 
 /// Puts back what was being polled before.
-struct Ended {
+pub(crate) struct Polling {
     of: Arc<Shared>,
     former: Option<Polled>,
 }
 
-fn begin(polled: Polled) -> Option<Ended> {
+#[cold]
+fn begin(polled: Polled) -> Option<Polling> {
     // A thread that is ending has no locals any more.
     let of = WATCHED.try_with(|watched| watched.borrow().as_ref().map(|watch| watch.shared.clone())).ok().flatten()?;
     of.progress(of.now());
     let former = lock(&of.polling).replace(polled);
-    Some(Ended { of, former })
+    Some(Polling { of, former })
 }
 
-impl Drop for Ended {
+impl Drop for Polling {
     fn drop(&mut self) {
         // Time first: the request is still named if this turns out to have been a stall.
         self.of.progress(self.of.now());

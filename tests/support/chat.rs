@@ -1,6 +1,9 @@
 //! The chat example as a process of its own.
 #![allow(dead_code, reason = "each test uses a part of it")]
 
+#[path = "example.rs"]
+mod example;
+
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -70,24 +73,7 @@ pub(crate) fn run(args: &[&str]) -> Output {
     Command::new(binary()).args(args).output().unwrap()
 }
 
-/// Builds the example, which cargo does by itself only when it runs all tests, and tells where it is.
 fn binary() -> &'static PathBuf {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
-        // This test is target/<profile>/deps/<test>; the example goes to target/<profile>/examples.
-        let test = std::env::current_exe().unwrap();
-        let profile_dir = test.parent().and_then(|deps| deps.parent()).expect("cargo ran this test");
-        let profile = match profile_dir.file_name().and_then(|name| name.to_str()) {
-            Some("debug") | None => "dev",
-            Some(profile) => profile,
-        };
-        let status = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--features", "json", "--example", "chat", "--profile", profile, "--target-dir"])
-            .arg(profile_dir.parent().expect("a profile is in the target directory"))
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .status()
-            .expect("cargo runs");
-        assert!(status.success(), "the chat does not build");
-        profile_dir.join("examples/chat")
-    })
+    BINARY.get_or_init(|| example::build("chat", "json"))
 }

@@ -18,6 +18,7 @@ use super::ready::Registration;
 use super::wheel::{Tick, Wheel};
 use super::{Answer, App, Waiting, Wake};
 use crate::deferred::Outcome;
+use crate::deferred::outcome::drop_because;
 use crate::server::conn::settings::{Settings, Wait};
 use crate::timer::Alarm;
 
@@ -107,8 +108,15 @@ impl<S: App> Common<S> {
         }
     }
 
-    /// A hyper for a connection: the last one's, if that can be.
-    pub(super) fn engine(&mut self, waiting: Waiting<S>, wake: Wake<S>) -> Engine<S> {
+    /// A hyper for a connection: the last one's, if that can be. A future that is answered for is dropped with `cause`.
+    pub(super) fn engine(&mut self, waiting: Waiting<S>, wake: Wake<S>, cause: Outcome) -> Engine<S> {
+        if waiting.parked.is_none() {
+            return self.engine_for(waiting, wake);
+        }
+        drop_because(cause, || self.engine_for(waiting, wake))
+    }
+
+    fn engine_for(&mut self, waiting: Waiting<S>, wake: Wake<S>) -> Engine<S> {
         match self.vacant.take_if(|_| Vacant::suits(&waiting, &wake)) {
             Some(vacant) => vacant.seat(waiting, wake, &self.settings),
             None => Engine::build(waiting, wake, &self.settings),

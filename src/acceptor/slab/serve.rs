@@ -16,7 +16,6 @@ use super::stream::in_place;
 use super::wheel::Tick;
 use super::{App, Wake};
 use crate::deferred::Outcome;
-use crate::deferred::outcome::drop_because;
 use crate::server::conn::deadline::Deadline;
 use crate::server::conn::flags::Rest;
 use crate::server::conn::io::{End, LEFTOVER_BYTES_MAX};
@@ -206,9 +205,6 @@ impl<S: App> Held<S> {
         let begun = self.dormant.parked.is_none() && !self.dormant.leftover.is_empty();
         let mut head_due = begun.then_some(self.due).filter(|due| due.is_set());
         loop {
-            if matches!(wake, Wake::<S>::Readable | Wake::<S>::Unread) && head_due.is_none() {
-                head_due = Some(common.timeout(Wait::Head));
-            }
             let Some((held, rested)) = self.drive(common, wake, cause, &mut head_due) else { return };
             self = held;
             match rested {
@@ -245,9 +241,7 @@ impl<S: App> Held<S> {
         common.counters().resumed.increment();
         let Self { key, dormant, waker, queued, due } = self;
         let descriptor = dormant.io.descriptor();
-        let mut resumed = None;
-        drop_because(cause, || resumed = Some(common.engine(dormant, wake)));
-        let mut engine = resumed?;
+        let mut engine = common.engine(dormant, wake, cause);
         let (ended, next) = drive(&mut engine, descriptor, &waker, common.now);
         let active = engine.active();
         if let Poll::Ready(result) = ended {
@@ -266,7 +260,8 @@ impl<S: App> Held<S> {
         }
         let gone = active.peer_gone();
         let Some(rest) = active.rest().or(gone.then_some(Rest::Parked)) else {
-            graduate(common, key, engine, descriptor, *head_due);
+            let head_due = head_due.unwrap_or_else(|| common.timeout(Wait::Head));
+            graduate(common, key, engine, descriptor, head_due);
             return None;
         };
         let (read_blocked, service_polled) = (active.read_blocked(), active.service_polled());
@@ -346,10 +341,10 @@ fn with_own_budget<R>(cx: &mut Context<'_>, poll: impl FnOnce(&mut Context<'_>) 
 }
 
 /// Gives a connection a task of its own.
-fn graduate<S: App>(common: &Common<S>, key: u32, mut engine: Engine<S>, descriptor: RawFd, head_due: Option<Tick>) {
+fn graduate<S: App>(common: &Common<S>, key: u32, mut engine: Engine<S>, descriptor: RawFd, head_due: Tick) {
     let mut deadline = Deadline::default();
-    if engine.active().has_large_head() {
-        deadline.set(&*common.settings.timer, head_due.map(|due| common.wheel.until(due, common.now)));
+    if engine.active().has_large_head() && head_due.is_set() {
+        deadline.set(&*common.settings.timer, Some(common.wheel.until(head_due, common.now)));
     }
     let luggage = Luggage {
         stop: common.drain.stop(),

@@ -60,7 +60,7 @@ thread_local! {
     // The descriptor that is served in place; `-1` is none. By its number, so that another socket which a service has
     // in its hands meanwhile waits as anywhere else.
     static IN_PLACE: Cell<RawFd> = const { Cell::new(-1) };
-    // One buffer for all sockets of a thread: what is read is copied on, and never waits here.
+    // One buffer for all sockets of a thread: what is read, or put together to be written, never waits here.
     static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES_MAX].into_boxed_slice());
 }
 
@@ -221,14 +221,15 @@ impl Write for Stream {
     ) -> Poll<io::Result<usize>> {
         let len: usize = bufs.iter().map(|buf| buf.len()).sum();
         if bufs.len() > 1 && len <= COPY_BYTES_MAX {
-            let mut copy = [0; COPY_BYTES_MAX];
-            let mut rest = &mut copy[..];
-            for buf in bufs {
-                let (to, left) = rest.split_at_mut(buf.len());
-                to.copy_from_slice(buf);
-                rest = left;
-            }
-            return self.poll_socket(cx, Direction::Write, |mut socket| socket.write(&copy[..len]));
+            return BUFFER.with_borrow_mut(|copy| {
+                let mut rest = &mut copy[..];
+                for buf in bufs {
+                    let (to, left) = rest.split_at_mut(buf.len());
+                    to.copy_from_slice(buf);
+                    rest = left;
+                }
+                self.poll_socket(cx, Direction::Write, |mut socket| socket.write(&copy[..len]))
+            });
         }
         self.poll_socket(cx, Direction::Write, |mut socket| socket.write_vectored(bufs))
     }

@@ -31,6 +31,8 @@ pub(crate) struct Core<I, S: HttpService<Incoming>, M> {
     wait: Wait,
     // The client's requests have come one right after the other of late.
     brisk: bool,
+    // A request has come since hyper's being kept at hand was last looked into.
+    stirred: bool,
     shutdown: bool,
 }
 
@@ -61,16 +63,20 @@ where
     pub(crate) fn timed_out(settings: Arc<Settings>, io: I, service: S) -> Self {
         let dormant = Dormant::new(io, service);
         let state = State::Active(Box::new(Active::resume(dormant, Wake::Deadline, &settings)));
-        Self { settings, state, deadline: Deadline::default(), wait: Wait::FirstByte, brisk: false, shutdown: false }
+        Self::with_state(settings, state)
+    }
+
+    fn with_state(settings: Arc<Settings>, state: State<I, S, M>) -> Self {
+        let (deadline, wait) = (Deadline::default(), Wait::FirstByte);
+        Self { settings, state, deadline, wait, brisk: false, stirred: false, shutdown: false }
     }
 
     pub(crate) fn from_dormant(settings: Arc<Settings>, dormant: Dormant<I, S>) -> Self {
-        let mut deadline = Deadline::default();
-        let wait = Wait::FirstByte;
-        if dormant.parked.is_none() {
-            deadline.set(&*settings.timer, settings.timeout(wait));
+        let parked = dormant.parked.is_some();
+        let mut core = Self::with_state(settings, State::Dormant(dormant));
+        if !parked {
+            core.begin(Wait::FirstByte, Duration::ZERO);
         }
-        let mut core = Self { settings, state: State::Dormant(dormant), deadline, wait, brisk: false, shutdown: false };
         if matches!(&core.state, State::Dormant(dormant) if !dormant.leftover.is_empty()) {
             core.resume(Wake::Readable);
         }
@@ -101,7 +107,10 @@ where
                     }
                     if active.take_called(&self.settings) {
                         // A head is whole: its deadline has been met.
-                        self.deadline.clear();
+                        match self.wait {
+                            Wait::Linger => self.stirred = true,
+                            Wait::FirstByte | Wait::Head | Wait::Idle => self.deadline.clear(),
+                        }
                     }
                     if active.peer_gone() {
                         self.end();
@@ -126,7 +135,21 @@ where
         if let Poll::Ready(wake) = dormant.poll(cx, &self.settings) {
             return Poll::Ready(wake);
         }
-        self.deadline.poll(&*self.settings.timer, cx).map(|()| Wake::Deadline)
+        self.poll_deadline(cx).map(|()| Wake::Deadline)
+    }
+
+    /// Begins a wait of which a part is over.
+    fn begin(&mut self, wait: Wait, elapsed: Duration) {
+        self.wait = wait;
+        self.deadline.set(&*self.settings.timer, Some(self.settings.limit(wait).saturating_sub(elapsed)));
+    }
+
+    /// Ready when the wait has lasted too long.
+    fn poll_deadline(&mut self, cx: &Context<'_>) -> Poll<()> {
+        match self.settings.timeout(self.wait) {
+            Some(_) => self.deadline.poll(&*self.settings.timer, cx),
+            None => Poll::Pending,
+        }
     }
 
     /// Builds hyper.
@@ -134,16 +157,15 @@ where
         let State::Dormant(dormant) = std::mem::replace(&mut self.state, State::Gone) else { return };
         if matches!(wake, Wake::Readable) && self.wait != Wait::Head {
             self.brisk = self.wait == Wait::Idle
-                && self.deadline.was_set_within(&*self.settings.timer, LINGER)
+                && self.deadline.was_set_within(&*self.settings.timer, LINGER, self.settings.limit(Wait::Idle))
                 && self.settings.has_clock();
-            self.wait = Wait::Head;
-            self.deadline.set(&*self.settings.timer, self.settings.timeout(Wait::Head));
+            self.begin(Wait::Head, Duration::ZERO);
         }
         self.state = State::Active(Box::new(Active::resume(dormant, wake, &self.settings)));
     }
 
     /// Puts hyper away. Ready when it is needed again at once; pending when every waker is in place.
-    fn go_dormant(&mut self, rest: Rest, cx: &mut Context<'_>) -> Poll<()> {
+    fn go_dormant(&mut self, rest: Rest, cx: &Context<'_>) -> Poll<()> {
         let State::Active(active) = std::mem::replace(&mut self.state, State::Gone) else { return Poll::Ready(()) };
         let service_polled = active.service_polled();
         let Some((dormant, end)) = active.into_dormant() else { return Poll::Ready(()) };
@@ -171,7 +193,7 @@ where
                     self.resume(Wake::Readable);
                     return Poll::Ready(());
                 }
-                ready!(self.deadline.poll(&*self.settings.timer, cx));
+                ready!(self.poll_deadline(cx));
                 self.resume(Wake::Deadline);
                 Poll::Ready(())
             }
@@ -184,34 +206,39 @@ where
         if wait == Wait::Head && self.wait == Wait::Head && self.deadline.is_set() {
             return;
         }
-        let lingered = if self.wait == Wait::Linger { LINGER } else { Duration::ZERO };
-        self.wait = wait;
-        let timeout = self.settings.timeout(wait).map(|timeout| timeout.saturating_sub(lingered));
-        self.deadline.set(&*self.settings.timer, timeout);
+        let lingered = if self.wait == Wait::Linger && !self.stirred { LINGER } else { Duration::ZERO };
+        self.begin(wait, lingered);
     }
 
-    /// Keeps hyper at hand for a client whose next request is likely to come at once.
-    fn linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Keeps hyper at hand for a client whose next request is likely to come at once. Whether it does is looked into
+    /// now and then and not with each request: to ask for the time would be a good part of the work that those are.
+    fn linger(&mut self, cx: &Context<'_>) -> Poll<()> {
         if self.wait != Wait::Linger || !self.deadline.is_set() {
-            self.wait = Wait::Linger;
-            self.deadline.set(&*self.settings.timer, Some(LINGER));
+            self.stirred = true;
         }
-        ready!(self.deadline.poll(&*self.settings.timer, cx));
-        self.brisk = false;
-        self.go_dormant(Rest::Idle, cx)
+        loop {
+            if self.wait == Wait::Linger && self.deadline.is_set() {
+                ready!(self.poll_deadline(cx));
+            }
+            if !std::mem::take(&mut self.stirred) {
+                self.brisk = false;
+                return self.go_dormant(Rest::Idle, cx);
+            }
+            self.begin(Wait::Linger, Duration::ZERO);
+        }
     }
 
     /// A connection that waits for a head and is not put away has its deadline as well.
-    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_idle(&mut self, cx: &Context<'_>) -> Poll<()> {
         let State::Active(active) = &mut self.state else { return Poll::Ready(()) };
         if !active.is_reading_head() {
             return Poll::Pending;
         }
-        if !self.deadline.is_set() {
+        if !self.deadline.is_set() || self.wait == Wait::Linger {
             let begun = active.has_large_head();
             self.begin_wait(begun);
         }
-        ready!(self.deadline.poll(&*self.settings.timer, cx));
+        ready!(self.poll_deadline(cx));
         self.replace_active(|_| Wake::Deadline);
         Poll::Ready(())
     }
@@ -312,6 +339,7 @@ where
             deadline: self.deadline,
             wait: self.wait,
             brisk: self.brisk,
+            stirred: self.stirred,
             shutdown: self.shutdown,
         }
     }

@@ -2,7 +2,9 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use hyper::rt::{Sleep, Timer};
@@ -11,13 +13,23 @@ use hyper_util::rt::TokioTimer;
 /// A point in time, and the sleep that wakes for it.
 ///
 /// The sleep is kept while requests come and go and replaced only when it would fire too late, or has fired too early:
-/// a busy connection sets a new deadline for each request and hardly ever touches the timer.
+/// a busy connection sets a new deadline for each request and hardly ever touches the timer. Nor is the sleep polled
+/// before it rings.
 #[derive(Default)]
 pub(crate) struct Deadline {
     at: Option<Instant>,
-    set: Option<Instant>,
-    // With the moment that it ends.
-    sleep: Option<(Instant, Pin<Box<dyn Sleep>>)>,
+    sleep: Option<Armed>,
+}
+
+/// A sleep, with what it wakes.
+type Armed = (Arc<Bell>, Pin<Box<dyn Sleep>>);
+
+/// What a sleep wakes.
+struct Bell {
+    // When the sleep ends.
+    end: Instant,
+    task: Waker,
+    rung: AtomicBool,
 }
 
 /// tokio's timer, which is the default so that no deadline is silently off.
@@ -37,14 +49,13 @@ impl Deadline {
     /// Sets it `after` from now, or to never.
     #[inline]
     pub(crate) fn set(&mut self, timer: &dyn Timer, after: Option<Duration>) {
-        let now = timer.now();
-        self.set = Some(now);
-        self.at = after.and_then(|after| now.checked_add(after));
+        self.at = after.and_then(|after| timer.now().checked_add(after));
     }
 
-    /// Whether it was set no longer ago than that.
-    pub(crate) fn was_set_within(&self, timer: &dyn Timer, span: Duration) -> bool {
-        self.set.is_some_and(|set| timer.now().saturating_duration_since(set) <= span)
+    /// Whether, set now to be so much later, it would be later by no more than `span`: whether it was set within that.
+    pub(crate) fn was_set_within(&self, timer: &dyn Timer, span: Duration, after: Duration) -> bool {
+        let now = timer.now().checked_add(after);
+        self.at.zip(now).is_some_and(|(at, now)| now.saturating_duration_since(at) <= span)
     }
 
     /// Sets it to never. The sleep is kept for the next one.
@@ -65,24 +76,53 @@ impl Deadline {
     }
 
     /// Ready once it has passed.
-    pub(crate) fn poll(&mut self, timer: &dyn Timer, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll(&mut self, timer: &dyn Timer, cx: &Context<'_>) -> Poll<()> {
         let Some(at) = self.at else { return Poll::Pending };
-        if self.sleep.as_ref().is_some_and(|(end, _)| *end > at) {
-            self.sleep = None;
+        if self.sleep.as_ref().is_some_and(|(bell, _)| bell.end <= at && bell.will_wake(cx)) {
+            return Poll::Pending;
+        }
+        let (mut end, mut sleep) = match self.sleep.take() {
+            Some((bell, sleep)) => (bell.end, sleep),
+            None => (at, timer.sleep_until(at)),
+        };
+        if end > at {
+            timer.reset(&mut sleep, at);
+            end = at;
         }
         // Twice at the most: a sleep from an earlier deadline, and this one.
-        for _ in 0..2 {
-            let (_, sleep) = self.sleep.get_or_insert_with(|| (at, timer.sleep_until(at)));
-            if sleep.as_mut().poll(cx).is_pending() {
+        loop {
+            let bell = Arc::new(Bell { end, task: cx.waker().clone(), rung: AtomicBool::new(false) });
+            if sleep.as_mut().poll(&mut Context::from_waker(&Waker::from(bell.clone()))).is_pending() {
+                self.sleep = Some((bell, sleep));
                 return Poll::Pending;
             }
-            if timer.now() >= at {
-                break;
+            if end == at {
+                self.at = None;
+                return Poll::Ready(());
             }
-            self.sleep = None;
+            timer.reset(&mut sleep, at);
+            end = at;
         }
-        self.release();
-        Poll::Ready(())
+    }
+}
+
+// ===== impl Bell =====
+
+impl Bell {
+    /// Whether the task that polls now will be woken, and has not been.
+    fn will_wake(&self, cx: &Context<'_>) -> bool {
+        self.task.will_wake(cx.waker()) && !self.rung.load(Ordering::Acquire)
+    }
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.rung.store(true, Ordering::Release);
+        self.task.wake_by_ref();
     }
 }
 
@@ -95,6 +135,14 @@ impl Timer for DefaultTimer {
 
     fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
         if has_clock() { TokioTimer::new().sleep_until(deadline) } else { Box::pin(Never) }
+    }
+
+    fn reset(&self, sleep: &mut Pin<Box<dyn Sleep>>, deadline: Instant) {
+        if sleep.as_mut().downcast_mut_pin::<Never>().is_some() {
+            *sleep = self.sleep_until(deadline);
+        } else {
+            TokioTimer::new().reset(sleep, deadline);
+        }
     }
 
     fn now(&self) -> Instant {

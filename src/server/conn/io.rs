@@ -66,7 +66,7 @@ impl<I: Read + Unpin> Io<I> {
     /// Fills `buf` with what is replayed, in the portions in which hyper would have read it: first what it would have
     /// had in its buffer, then what was read ahead of it, with all that the IO has behind that. hyper parses a head
     /// only with the first portion, and then when it is whole: portions decide when a malformed one is refused.
-    fn poll_replay(&mut self, cx: &mut Context<'_>, mut buf: ReadBufCursor<'_>) {
+    fn poll_replay(&mut self, cx: &Context<'_>, mut buf: ReadBufCursor<'_>) {
         let replay = &mut self.replay;
         let head = buf.remaining().min(replay.head.len());
         buf.put_slice(&replay.head[..head]);
@@ -92,7 +92,7 @@ impl<I: Read + Unpin> Io<I> {
 
     /// Reads on while hyper does not, for one reason: to notice a client that leaves while its request waits. hyper ends
     /// each of its rounds with a flush, or with a write for which there is no room: there it is known not to read.
-    fn read_ahead_if(&mut self, round_ends: bool, cx: &mut Context<'_>) {
+    fn read_ahead_if(&mut self, round_ends: bool, cx: &Context<'_>) {
         if !round_ends || self.half_close || !self.flags.has(Flag::Waiting) || self.flags.has(Flag::ReadBlocked) {
             return;
         }

@@ -130,6 +130,7 @@ impl<S: HttpService<Incoming>> Adapter<S> {
         self.service.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
+    #[inline]
     fn start(&self, mut request: Request<Incoming>) {
         let flags = &self.slot.flags;
         // hyper takes an HTTP/1.0 `CONNECT` with an `upgrade` for no upgrade, and yet answers it as one.
@@ -144,7 +145,9 @@ impl<S: HttpService<Incoming>> Adapter<S> {
             rehome(&mut request);
         }
         let future = Box::pin(self.service.lock().unwrap_or_else(PoisonError::into_inner).call(request));
-        *self.slot.request() = InHand { future: Some(future), output: None };
+        let mut request = self.slot.request();
+        request.future = Some(future);
+        request.output = None;
     }
 }
 
@@ -186,18 +189,25 @@ where
         let flags = &self.slot.flags;
         flags.set(Flag::ServicePolled);
         let mut request = self.slot.request();
-        let (output, done) = if let Some(future) = &mut request.future {
-            let output = ready!(flags.task_context(cx, |cx| future.as_mut().poll(cx)));
-            (output.map_err(Into::into), request.future.take())
-        } else if let Some(output) = request.output.take() {
-            (output, None)
-        } else {
-            return Poll::Pending;
+        let Some(future) = &mut request.future else {
+            let Some(output) = request.output.take() else { return Poll::Pending };
+            drop(request);
+            flags.answered();
+            return Poll::Ready(output.map(|response| respond(response, flags)));
         };
+        let output = ready!(flags.task_context(cx, |cx| future.as_mut().poll(cx)));
+        let done = request.future.take();
         drop(request);
         // The future is done with; what it holds is dropped before its response is written, as hyper does it.
         drop(done);
         flags.answered();
-        Poll::Ready(output.map(|response| response.map(|body| ResBody::new(body, flags.clone()))))
+        Poll::Ready(match output {
+            Ok(response) => Ok(respond(response, flags)),
+            Err(error) => Err(error.into()),
+        })
     }
+}
+
+fn respond<B>(response: Response<B>, flags: &Arc<Flags>) -> Response<ResBody<B>> {
+    response.map(|body| ResBody::new(body, flags.clone()))
 }

@@ -26,7 +26,8 @@ pub(crate) enum Wait {
 }
 
 /// How soon the next request has to come for hyper to be kept at hand: a connection that has a hundred requests a second
-/// is busy and not idle, and to rebuild hyper for each would be most of the work that it has.
+/// is busy and not idle, and to rebuild hyper for each would be most of the work that it has. It is put away between
+/// once and twice this time after the last request.
 pub(crate) const LINGER: Duration = Duration::from_millis(10);
 
 /// The settings of an HTTP/1 connection.
@@ -103,6 +104,12 @@ impl Settings {
             Wait::Idle => self.idle_timeout.unwrap_or(self.header_read_timeout),
             Wait::Linger => Some(LINGER),
         }
+    }
+
+    /// The limit of a wait, or longer than anybody waits.
+    pub(crate) fn limit(&self, wait: Wait) -> Duration {
+        const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+        self.timeout(wait).unwrap_or(YEAR)
     }
 
     /// Whether the next request of a connection is likely to wait for its answer: the last one has, or there was none

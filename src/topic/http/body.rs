@@ -10,7 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 
 #[cfg(feature = "json")]
 use super::several;
-use super::sse::Events;
+use super::sse;
 
 /// The body of a [`TopicService`](super::TopicService)'s response: a piece of bytes, or events without an end.
 ///
@@ -22,9 +22,13 @@ pub struct TopicBody<T>(Kind<T>);
 enum Kind<T> {
     Full(Bytes),
     // Boxed: a stream is large, and most bodies are none.
-    Events(Box<Events<T>>),
+    Events(Box<Stream<T>>),
+}
+
+enum Stream<T> {
+    One(sse::Events<T>),
     #[cfg(feature = "json")]
-    Several(Box<several::Events<T>>),
+    Several(several::Events<T>),
 }
 
 impl<T> TopicBody<T> {
@@ -32,13 +36,13 @@ impl<T> TopicBody<T> {
         Self(Kind::Full(bytes))
     }
 
-    pub(super) fn events(events: Events<T>) -> Self {
-        Self(Kind::Events(Box::new(events)))
+    pub(super) fn events(events: sse::Events<T>) -> Self {
+        Self(Kind::Events(Box::new(Stream::One(events))))
     }
 
     #[cfg(feature = "json")]
     pub(super) fn several(events: several::Events<T>) -> Self {
-        Self(Kind::Several(Box::new(events)))
+        Self(Kind::Events(Box::new(Stream::Several(events))))
     }
 
     /// The bytes that are all there is of it, unless it is a stream.
@@ -46,8 +50,6 @@ impl<T> TopicBody<T> {
         match &self.0 {
             Kind::Full(bytes) => Some(bytes),
             Kind::Events(_) => None,
-            #[cfg(feature = "json")]
-            Kind::Several(_) => None,
         }
     }
 }
@@ -59,9 +61,11 @@ impl<T: 'static> Body for TopicBody<T> {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let polled = match &mut self.0 {
             Kind::Full(bytes) => Poll::Ready(Some(std::mem::take(bytes)).filter(|bytes| !bytes.is_empty())),
-            Kind::Events(events) => events.poll_next(cx),
-            #[cfg(feature = "json")]
-            Kind::Several(events) => events.poll_next(cx),
+            Kind::Events(stream) => match &mut **stream {
+                Stream::One(events) => events.poll_next(cx),
+                #[cfg(feature = "json")]
+                Stream::Several(events) => events.poll_next(cx),
+            },
         };
         polled.map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
     }

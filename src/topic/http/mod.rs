@@ -16,6 +16,9 @@
 //! newer than the URL. `since` may also be `latest`, as if it was not given, or `oldest`, for all that is kept. `Prefer:
 //! wait=N` (RFC 7240 section 4.3) says how many seconds to wait; `0` does not wait at all.
 //!
+//! A service that [finds several topics](Builder::find_several) for a request answers them together, in JSON that says what
+//! comes from where, with one combined cursor.
+//!
 //! ```
 //! use hyper_deferred::Topic;
 //! use hyper_deferred::topic::http::{Builder, Refusal};

@@ -132,7 +132,9 @@ fn the_lines_for_curl_do_what_is_said_beside_them() {
     // The cursor that stands there is from another life.
     let answer = site.output(after);
     assert!(answer.contains("\ntopic-missed: unknown\r\n") && answer.ends_with(said), "{answer}");
-    let data = site.streams(stream, "data: ", || _ = site.topic.publish(json!("news")).unwrap());
+    let data = site.streams(stream, "data: ", || {
+        site.topic.publish(json!("news")).unwrap();
+    });
     assert_eq!(data, r#"data: "news""#);
 
     let [latest, after, stream] = <[&str; 3]>::try_from(several.lines().collect::<Vec<_>>()).unwrap();
@@ -146,8 +148,9 @@ fn the_lines_for_curl_do_what_is_said_beside_them() {
     ]);
     let (_, body) = answer.split_once("\r\n\r\n").unwrap();
     assert_eq!(serde_json::from_str::<Value>(body).unwrap(), news);
-    let data =
-        site.streams(stream, "data: ", || _ = site.rooms.get("kitchen").unwrap().publish(json!("cake")).unwrap());
+    let data = site.streams(stream, "data: ", || {
+        site.rooms.get("kitchen").unwrap().publish(json!("cake")).unwrap();
+    });
     assert_eq!(data, r#"data: {"topic":"kitchen","message":"cake"}"#);
 }
 

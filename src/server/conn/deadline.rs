@@ -18,8 +18,11 @@ use hyper_util::rt::TokioTimer;
 #[derive(Default)]
 pub(crate) struct Deadline {
     at: Option<Instant>,
-    sleep: Option<(Arc<Bell>, Pin<Box<dyn Sleep>>)>,
+    sleep: Option<Armed>,
 }
+
+/// A sleep, and what it wakes.
+type Armed = (Arc<Bell>, Pin<Box<dyn Sleep>>);
 
 /// What a sleep wakes.
 struct Bell {
@@ -73,7 +76,7 @@ impl Deadline {
     }
 
     /// Ready once it has passed.
-    pub(crate) fn poll(&mut self, timer: &dyn Timer, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll(&mut self, timer: &dyn Timer, cx: &Context<'_>) -> Poll<()> {
         let Some(at) = self.at else { return Poll::Pending };
         if self.sleep.as_ref().is_some_and(|(bell, _)| bell.end <= at && bell.will_wake(cx)) {
             return Poll::Pending;

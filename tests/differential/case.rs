@@ -110,6 +110,18 @@ impl Case {
         }
     }
 
+    /// The same after a few requests that come one right after the other and are answered at once.
+    pub fn after_brisk_requests(mut self) -> Self {
+        const GET: &str = "GET / HTTP/1.1\r\n\r\n";
+        let Input(bytes) = &mut self.input;
+        for _ in 0..3 {
+            bytes.splice(..0, GET.bytes());
+            self.plans.insert(0, Plan::new());
+            self.steps.insert(0, Step::Deliver(GET.len()));
+        }
+        self
+    }
+
     /// Whether there is more to read than is read at a time.
     pub fn has_short_reads(&self) -> bool {
         self.input.0.len() > READ_BYTES_MIN || self.wire.read_max < usize::MAX

@@ -35,17 +35,31 @@ mod sockets;
 mod wire;
 mod world;
 
-use proptest::test_runner::{Config, TestError, TestRunner};
+use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
 
 /// Enough to find most of what a change breaks, and quick. CI runs more.
 const CASES_DEFAULT: u32 = 1_000;
 
 #[test]
 fn nothing_tells_ours_from_hyper() {
+    check(|case| run::run(&case, None));
+}
+
+/// With a clock ours keeps hyper at hand while requests follow each other, until there is a pause.
+#[test]
+fn nothing_tells_ours_from_hyper_where_time_passes() {
+    check(|case| {
+        let clock = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
+        let _entered = clock.enter();
+        run::run(&case.after_brisk_requests(), Some(&clock))
+    });
+}
+
+fn check(run: impl Fn(case::Case) -> Result<(), TestCaseError>) {
     let cases = std::env::var("DIFFERENTIAL_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(CASES_DEFAULT);
 
     let config = Config { cases, max_shrink_iters: 20_000, failure_persistence: None, ..Config::default() };
-    let result = TestRunner::new(config).run(&case::case(), |case| run::run(&case));
+    let result = TestRunner::new(config).run(&case::case(), run);
     match result {
         Ok(()) => {}
         Err(TestError::Fail(reason, case)) => panic!("{reason}\nsmallest case: {case:?}"),

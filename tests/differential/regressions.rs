@@ -14,7 +14,7 @@ const GET: &str = "GET / HTTP/1.1\r\n\r\n";
 
 #[track_caller]
 fn check(case: &Case) {
-    run(case).unwrap_or_else(|error| panic!("{error}"));
+    run(case, None).unwrap_or_else(|error| panic!("{error}"));
 }
 
 /// The case, once for each position at which its input can be cut in two.

@@ -1,8 +1,10 @@
 //! Drives both connections through a case.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use proptest::test_runner::TestCaseError;
+use tokio::runtime::Runtime;
 
 use super::case::{Case, Input, READ_BYTES_MIN, Step};
 use super::log::{Actor, Event, Events, push};
@@ -18,7 +20,14 @@ struct Pair<'a> {
     delivered: usize,
     /// The requests that the services have seen, if only these are compared.
     seen: Option<[Vec<String>; 2]>,
+    /// Hyper may be kept at hand where ours would rest without a clock.
+    may_linger: bool,
 }
+
+/// Steps between two pauses, where time passes: enough for a few requests to follow each other.
+const STEPS_BEFORE_PAUSE: usize = 4;
+/// Twice this after the last request hyper is put away.
+const LOOK_AT_CLOCK: Duration = Duration::from_millis(11);
 
 /// Bytes that come one by one: long inputs are long for the sake of their bodies.
 const TRICKLE_MAX: usize = 600;
@@ -40,13 +49,15 @@ enum Outcome {
     Apart,
 }
 
-pub fn run(case: &Case) -> Result<(), TestCaseError> {
+/// Without a clock no time passes.
+pub fn run(case: &Case, clock: Option<&Runtime>) -> Result<(), TestCaseError> {
     let mut pair = Pair {
         case,
         hyper: World::hyper(case),
         ours: World::ours(case),
         delivered: 0,
         seen: case.depends_on_reads().then(Default::default),
+        may_linger: clock.is_some(),
     };
     pair.settle("the beginning")?;
     for (n, step) in case.steps.iter().enumerate() {
@@ -54,6 +65,11 @@ pub fn run(case: &Case) -> Result<(), TestCaseError> {
         for _ in 0..times {
             pair.apply(*step);
             if let Outcome::Apart = pair.settle(&format!("step {n}, {step:?}"))? {
+                return Ok(());
+            }
+        }
+        if let (Some(clock), 0) = (clock, (n + 1) % STEPS_BEFORE_PAUSE) {
+            if let Outcome::Apart = pair.pause(clock)? {
                 return Ok(());
             }
         }
@@ -80,6 +96,19 @@ impl Pair<'_> {
             Step::DropConnection => self.both(World::drop_connection),
             Step::IntoParts => self.both(World::into_parts),
         }
+    }
+
+    /// Nothing comes from the client for a while.
+    fn pause(&mut self, clock: &Runtime) -> Result<Outcome, TestCaseError> {
+        clock.block_on(tokio::time::advance(LOOK_AT_CLOCK));
+        if let Outcome::Apart = self.settle("the beginning of a pause")? {
+            return Ok(Outcome::Apart);
+        }
+        clock.block_on(tokio::time::advance(LOOK_AT_CLOCK));
+        self.may_linger = false;
+        let outcome = self.settle("a pause");
+        self.may_linger = true;
+        outcome
     }
 
     fn both(&mut self, apply: impl Fn(&mut World)) {
@@ -187,7 +216,7 @@ impl Pair<'_> {
             return Err(TestCaseError::fail(format!("after {step}, the client has left and nobody cares")));
         }
         let may_rest = ours.shared.may_rest() && !ours.wire.is_full();
-        if may_rest && !ours.wire.has_ended() && !ours.is_dormant() {
+        if may_rest && !self.may_linger && !ours.wire.has_ended() && !ours.is_dormant() {
             return Err(TestCaseError::fail(format!("after {step}, the connection is not dormant")));
         }
         Ok(())

@@ -21,7 +21,7 @@ pub(crate) struct Deadline {
     sleep: Option<Armed>,
 }
 
-/// A sleep, with what it wakes.
+/// A sleep, and what it wakes.
 type Armed = (Arc<Bell>, Pin<Box<dyn Sleep>>);
 
 /// What a sleep wakes.

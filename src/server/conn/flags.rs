@@ -215,8 +215,9 @@ impl Flags {
     }
 
     /// Calls `poll` with the task's own context: what is not hyper's own must never see a probe's waker.
+    #[allow(clippy::needless_pass_by_ref_mut, reason = "a context is passed on like this everywhere")]
     #[inline]
-    pub(crate) fn task_context<R>(&self, cx: &Context<'_>, poll: impl FnOnce(&mut Context<'_>) -> R) -> R {
+    pub(crate) fn task_context<R>(&self, cx: &mut Context<'_>, poll: impl FnOnce(&mut Context<'_>) -> R) -> R {
         let task = if self.has(Flag::Probing) { self.task() } else { None };
         // In one place, so that it is compiled into it.
         poll(&mut Context::from_waker(task.as_ref().unwrap_or(cx.waker())))

@@ -21,7 +21,9 @@ pub use histogram::Histogram;
 pub use polled::Watching;
 pub use watch::{LoopStats, LoopWatch};
 
-pub(crate) use polled::{Polled, Polling, polling};
+#[cfg(feature = "acceptor")]
+pub(crate) use polled::Polling;
+pub(crate) use polled::{Polled, polling};
 
 use std::fmt;
 use std::io;

@@ -121,11 +121,12 @@ impl<S: App> Engine<S> {
 
     /// The connection rests: it leaves, and hyper is there for the next if it can be. `None` once it is upgraded.
     pub(super) fn leave(mut self) -> Option<Left<S>> {
-        let parked = match self.active.rest() {
-            Some(rest) if self.active.is_reusable() => rest == Rest::Parked,
-            _ => return self.into_waiting().map(|(waiting, end)| Left { waiting, end, vacant: None }),
-        };
-        let parked = if parked { self.active.take_parked() } else { None };
+        let rest = self.active.rest().filter(|_| self.active.is_reusable());
+        let parked = if rest == Some(Rest::Parked) { self.active.take_parked() } else { None };
+        // A request without a future is one whose future hyper has never looked at, and has still.
+        if rest.is_none() || (rest == Some(Rest::Parked)) != parked.is_some() {
+            return self.into_waiting().map(|(waiting, end)| Left { waiting, end, vacant: None });
+        }
         let service = Served { service: self.service.clone(), peer: self.peer.replace(Peer::Unix) };
         let (io, notes) = (self.seat.give_up()?, self.active.notes());
         // A connection that ends with this request would end hyper too.

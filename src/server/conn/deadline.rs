@@ -76,8 +76,7 @@ impl Deadline {
     }
 
     /// Ready once it has passed.
-    #[allow(clippy::needless_pass_by_ref_mut, reason = "a context is passed on like this everywhere")]
-    pub(crate) fn poll(&mut self, timer: &dyn Timer, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll(&mut self, timer: &dyn Timer, cx: &Context<'_>) -> Poll<()> {
         let Some(at) = self.at else { return Poll::Pending };
         if self.sleep.as_ref().is_some_and(|(bell, _)| bell.end <= at && bell.will_wake(cx)) {
             return Poll::Pending;

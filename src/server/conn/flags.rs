@@ -77,6 +77,8 @@ pub(crate) enum Flag {
     Replay = 1 << 19,
     /// The next request is likely to wait: it shall keep no read buffer.
     Rehome = 1 << 20,
+    /// The request in hand has got an answer in its service's stead.
+    Answered = 1 << 21,
 }
 
 /// The facts of one connection. Written by its own task alone, so that plain loads and stores are enough.
@@ -148,7 +150,8 @@ impl Flags {
     #[inline]
     pub(crate) fn call(&self, upgrade: bool, body: bool, ambiguous: bool) {
         let body_before = union([Flag::Body, Flag::BodyReleased, Flag::BodyDone, Flag::BodyHeld]);
-        let before = union([Flag::ReadBlocked, Flag::Drained, Flag::Upgrade, Flag::Ambiguous, Flag::Replay]);
+        let before =
+            union([Flag::ReadBlocked, Flag::Drained, Flag::Upgrade, Flag::Ambiguous, Flag::Replay, Flag::Answered]);
         let mut set = union([Flag::Called, Flag::Waiting]);
         if upgrade {
             set |= union([Flag::Upgrade, Flag::UpgradeAsked]);
@@ -215,9 +218,8 @@ impl Flags {
     }
 
     /// Calls `poll` with the task's own context: what is not hyper's own must never see a probe's waker.
-    #[allow(clippy::needless_pass_by_ref_mut, reason = "a context is passed on like this everywhere")]
     #[inline]
-    pub(crate) fn task_context<R>(&self, cx: &mut Context<'_>, poll: impl FnOnce(&mut Context<'_>) -> R) -> R {
+    pub(crate) fn task_context<R>(&self, cx: &Context<'_>, poll: impl FnOnce(&mut Context<'_>) -> R) -> R {
         let task = if self.has(Flag::Probing) { self.task() } else { None };
         // In one place, so that it is compiled into it.
         poll(&mut Context::from_waker(task.as_ref().unwrap_or(cx.waker())))

@@ -1,5 +1,6 @@
 //! The service that hyper is given: it calls the user's own, and keeps the future where it outlives hyper.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -19,6 +20,8 @@ use super::flags::{Flag, Flags};
 use super::head::Head;
 use super::rehome;
 use crate::BoxError;
+use crate::deferred::Outcome;
+use crate::deferred::outcome::drop_because;
 
 /// Where the response of a request that hyper is given a stand-in for comes from.
 pub(crate) enum Reply<F, B> {
@@ -49,13 +52,15 @@ struct InHand<F, B> {
 /// The service under hyper. Calls the user's own, except for the first call when a request is replayed.
 pub(crate) struct Adapter<S: HttpService<Incoming>> {
     // hyper calls it through `&mut`, but a `Service` only has `&self`.
-    service: Mutex<S>,
+    service: RefCell<S>,
     slot: Arc<Slot<S::Future, S::ResBody>>,
 }
 
 /// The future under hyper: looks into the slot.
 pub(crate) struct Answer<F, B> {
     slot: Arc<Slot<F, B>>,
+    // The service's future until its first poll, so that one which is ready at once never gets into the slot.
+    new: Option<Pin<Box<F>>>,
 }
 
 // ===== impl Slot =====
@@ -103,8 +108,21 @@ impl<F, B> Slot<F, B> {
             request.output = Some(Ok(response));
             request.future.take()
         };
+        self.flags.set(Flag::Answered);
         // Not under the lock: who knows what its drop does.
         drop(future);
+    }
+
+    /// The answer that somebody else has given, or none for ever.
+    fn poll_answer(&self) -> Poll<Result<Response<ResBody<B>>, BoxError>> {
+        let Some(output) = self.request().output.take() else { return Poll::Pending };
+        self.flags.answered();
+        Poll::Ready(output.map(|response| respond(response, &self.flags)))
+    }
+
+    /// A future has to wait here.
+    fn put(&self, future: Pin<Box<F>>) {
+        *self.request() = InHand { future: Some(future), output: None };
     }
 
     /// Makes room for the next request, or for the answer to one that is replayed. The last one has left nothing.
@@ -113,7 +131,8 @@ impl<F, B> Slot<F, B> {
         self.replay(reply);
     }
 
-    /// Takes the future; hyper's own then waits for ever, or for [an answer](Self::answer).
+    /// Takes the future, if it has ever been polled or hyper has been taken apart; hyper's own then waits for ever, or
+    /// for [an answer](Self::answer).
     pub(crate) fn take(&self) -> Option<Pin<Box<F>>> {
         self.request().future.take()
     }
@@ -123,15 +142,15 @@ impl<F, B> Slot<F, B> {
 
 impl<S: HttpService<Incoming>> Adapter<S> {
     pub(crate) fn new(service: S, slot: Arc<Slot<S::Future, S::ResBody>>) -> Self {
-        Self { service: Mutex::new(service), slot }
+        Self { service: RefCell::new(service), slot }
     }
 
     pub(crate) fn into_service(self) -> S {
-        self.service.into_inner().unwrap_or_else(PoisonError::into_inner)
+        self.service.into_inner()
     }
 
     #[inline]
-    fn start(&self, mut request: Request<Incoming>) {
+    fn start(&self, mut request: Request<Incoming>) -> Pin<Box<S::Future>> {
         let flags = &self.slot.flags;
         // hyper takes an HTTP/1.0 `CONNECT` with an `upgrade` for no upgrade, and yet answers it as one.
         let upgrade = request.extensions().get::<OnUpgrade>().is_some() || request.method() == Method::CONNECT;
@@ -144,10 +163,7 @@ impl<S: HttpService<Incoming>> Adapter<S> {
         if flags.has(Flag::Rehome) {
             rehome(&mut request);
         }
-        let future = Box::pin(self.service.lock().unwrap_or_else(PoisonError::into_inner).call(request));
-        let mut request = self.slot.request();
-        request.future = Some(future);
-        request.output = None;
+        Box::pin(self.service.borrow_mut().call(request))
     }
 }
 
@@ -157,13 +173,14 @@ impl<S: HttpService<Incoming>> Service<Request<Incoming>> for Adapter<S> {
     type Future = Answer<S::Future, S::ResBody>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        if self.slot.flags.has(Flag::Replay) {
+        let new = if self.slot.flags.has(Flag::Replay) {
             // hyper parsed a stand-in; the service has seen the real one.
             self.slot.flags.call(false, false, false);
+            None
         } else {
-            self.start(request);
-        }
-        Answer { slot: self.slot.clone() }
+            Some(self.start(request))
+        };
+        Answer { slot: self.slot.clone(), new }
     }
 }
 
@@ -185,26 +202,47 @@ where
 {
     type Output = Result<Response<ResBody<B>>, BoxError>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let flags = &self.slot.flags;
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self { slot, new } = &mut *self;
+        let flags = &slot.flags;
         flags.set(Flag::ServicePolled);
-        let mut request = self.slot.request();
-        let Some(future) = &mut request.future else {
-            let Some(output) = request.output.take() else { return Poll::Pending };
+        let output = if let Some(mut future) = new.take() {
+            if flags.has(Flag::Answered) {
+                // Only a shutdown answers in the service's stead.
+                drop_because(Outcome::ShutDown, || drop(future));
+                return slot.poll_answer();
+            }
+            let Poll::Ready(output) = flags.task_context(cx, |cx| future.as_mut().poll(cx)) else {
+                slot.put(future);
+                return Poll::Pending;
+            };
+            output
+        } else {
+            let mut request = slot.request();
+            let Some(future) = &mut request.future else {
+                drop(request);
+                return slot.poll_answer();
+            };
+            let output = ready!(flags.task_context(cx, |cx| future.as_mut().poll(cx)));
+            let done = request.future.take();
             drop(request);
-            flags.answered();
-            return Poll::Ready(output.map(|response| respond(response, flags)));
+            // The future is done with; what it holds is dropped before its response is written, as hyper does it.
+            drop(done);
+            output
         };
-        let output = ready!(flags.task_context(cx, |cx| future.as_mut().poll(cx)));
-        let done = request.future.take();
-        drop(request);
-        // The future is done with; what it holds is dropped before its response is written, as hyper does it.
-        drop(done);
         flags.answered();
         Poll::Ready(match output {
             Ok(response) => Ok(respond(response, flags)),
             Err(error) => Err(error.into()),
         })
+    }
+}
+
+impl<F, B> Drop for Answer<F, B> {
+    fn drop(&mut self) {
+        if let Some(future) = self.new.take() {
+            self.slot.put(future);
+        }
     }
 }
 

@@ -16,10 +16,6 @@ use super::reactor;
 /// How much is read at once: as much as hyper's first buffer has room for.
 const READ_BYTES_MAX: usize = 8192;
 
-/// What is written in one piece though it is in several: to copy that much costs less than to have the kernel look at
-/// a list.
-const COPY_BYTES_MAX: usize = 1024;
-
 /// A non-blocking TCP or Unix socket.
 ///
 /// In place it does what it can at once, and otherwise says so: the worker has it in a poll of its own. Anywhere else,
@@ -60,7 +56,7 @@ thread_local! {
     // The descriptor that is served in place; `-1` is none. By its number, so that another socket which a service has
     // in its hands meanwhile waits as anywhere else.
     static IN_PLACE: Cell<RawFd> = const { Cell::new(-1) };
-    // One buffer for all sockets of a thread: what is read, or put together to be written, never waits here.
+    // One buffer for all sockets of a thread: what is read is copied on, and never waits here.
     static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES_MAX].into_boxed_slice());
 }
 
@@ -219,18 +215,6 @@ impl Write for Stream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let len: usize = bufs.iter().map(|buf| buf.len()).sum();
-        if bufs.len() > 1 && len <= COPY_BYTES_MAX {
-            return BUFFER.with_borrow_mut(|copy| {
-                let mut rest = &mut copy[..];
-                for buf in bufs {
-                    let (to, left) = rest.split_at_mut(buf.len());
-                    to.copy_from_slice(buf);
-                    rest = left;
-                }
-                self.poll_socket(cx, Direction::Write, |mut socket| socket.write(&copy[..len]))
-            });
-        }
         self.poll_socket(cx, Direction::Write, |mut socket| socket.write_vectored(bufs))
     }
 

@@ -15,6 +15,10 @@ use super::flags::{Flag, Flags};
 /// the socket, and a hang-up behind it is noticed only once these bytes are used.
 pub(crate) const LEFTOVER_BYTES_MAX: usize = 8192;
 
+/// What is written in one piece though it is in several, as a head and a short body are: to copy that much costs less
+/// than to have a kernel, or TLS, look at a list.
+const JOINED_BYTES_MAX: usize = 1024;
+
 /// Why no more bytes will come.
 #[derive(Debug)]
 pub(crate) enum End {
@@ -176,6 +180,15 @@ impl<I: Read + Write + Unpin> Write for Io<I> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        let len: usize = bufs.iter().map(|buf| buf.len()).sum();
+        if len <= JOINED_BYTES_MAX {
+            let mut room = [MaybeUninit::uninit(); JOINED_BYTES_MAX];
+            let mut joined = ReadBuf::uninit(&mut room);
+            for buf in bufs {
+                joined.unfilled().put_slice(buf);
+            }
+            return self.poll_write(cx, joined.filled());
+        }
         let this = &mut *self;
         this.flags.clear(Flag::Flushed);
         let written = this.flags.task_context(cx, |cx| Pin::new(&mut this.inner).poll_write_vectored(cx, bufs));

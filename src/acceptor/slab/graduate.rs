@@ -203,7 +203,12 @@ fn poll_once<S: App>(
 }
 
 /// Whether a client has kept a connection waiting for too long that hyper has in hand.
-fn is_overdue<S: App>(engine: &mut Engine<S>, deadline: &mut Deadline, settings: &Settings, cx: &Context<'_>) -> bool {
+fn is_overdue<S: App>(
+    engine: &mut Engine<S>,
+    deadline: &mut Deadline,
+    settings: &Settings,
+    cx: &mut Context<'_>,
+) -> bool {
     let active = engine.active();
     if active.take_called(settings) {
         deadline.clear();

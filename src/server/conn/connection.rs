@@ -145,7 +145,7 @@ where
     }
 
     /// Ready when the wait has lasted too long.
-    fn poll_deadline(&mut self, cx: &Context<'_>) -> Poll<()> {
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match self.settings.timeout(self.wait) {
             Some(_) => self.deadline.poll(&*self.settings.timer, cx),
             None => Poll::Pending,
@@ -165,7 +165,7 @@ where
     }
 
     /// Puts hyper away. Ready when it is needed again at once; pending when every waker is in place.
-    fn go_dormant(&mut self, rest: Rest, cx: &Context<'_>) -> Poll<()> {
+    fn go_dormant(&mut self, rest: Rest, cx: &mut Context<'_>) -> Poll<()> {
         let State::Active(active) = std::mem::replace(&mut self.state, State::Gone) else { return Poll::Ready(()) };
         let service_polled = active.service_polled();
         let Some((dormant, end)) = active.into_dormant() else { return Poll::Ready(()) };
@@ -212,7 +212,7 @@ where
 
     /// Keeps hyper at hand for a client whose next request is likely to come at once. Whether it does is looked into
     /// now and then and not with each request: to ask for the time would be a good part of the work that those are.
-    fn linger(&mut self, cx: &Context<'_>) -> Poll<()> {
+    fn linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.wait != Wait::Linger || !self.deadline.is_set() {
             self.stirred = true;
         }
@@ -229,7 +229,7 @@ where
     }
 
     /// A connection that waits for a head and is not put away has its deadline as well.
-    fn poll_idle(&mut self, cx: &Context<'_>) -> Poll<()> {
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let State::Active(active) = &mut self.state else { return Poll::Ready(()) };
         if !active.is_reading_head() {
             return Poll::Pending;

@@ -2,9 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use hyper::rt::{Sleep, Timer};
@@ -13,23 +11,12 @@ use hyper_util::rt::TokioTimer;
 /// A point in time, and the sleep that wakes for it.
 ///
 /// The sleep is kept while requests come and go and replaced only when it would fire too late, or has fired too early:
-/// a busy connection sets a new deadline for each request and hardly ever touches the timer. Nor is the sleep polled
-/// before it rings.
+/// a busy connection sets a new deadline for each request and hardly ever touches the timer.
 #[derive(Default)]
 pub(crate) struct Deadline {
     at: Option<Instant>,
-    sleep: Option<Armed>,
-}
-
-/// A sleep, and what it wakes.
-type Armed = (Arc<Bell>, Pin<Box<dyn Sleep>>);
-
-/// What a sleep wakes.
-struct Bell {
-    // When the sleep ends.
-    end: Instant,
-    task: Waker,
-    rung: AtomicBool,
+    // With its end.
+    sleep: Option<(Instant, Pin<Box<dyn Sleep>>)>,
 }
 
 /// tokio's timer, which is the default so that no deadline is silently off.
@@ -76,26 +63,15 @@ impl Deadline {
     }
 
     /// Ready once it has passed.
-    pub(crate) fn poll(&mut self, timer: &dyn Timer, cx: &Context<'_>) -> Poll<()> {
+    pub(crate) fn poll(&mut self, timer: &dyn Timer, cx: &mut Context<'_>) -> Poll<()> {
         let Some(at) = self.at else { return Poll::Pending };
-        if self.sleep.as_ref().is_some_and(|(bell, _)| bell.end <= at && bell.will_wake(cx)) {
-            return Poll::Pending;
-        }
-        let (mut end, mut sleep) = match self.sleep.take() {
-            Some((bell, sleep)) => (bell.end, sleep),
-            None => (at, timer.sleep_until(at)),
-        };
+        let (mut end, mut sleep) = self.sleep.take().unwrap_or_else(|| (at, timer.sleep_until(at)));
         if end > at {
             timer.reset(&mut sleep, at);
             end = at;
         }
         // Twice at the most: a sleep from an earlier deadline, and this one.
-        loop {
-            let bell = Arc::new(Bell { end, task: cx.waker().clone(), rung: AtomicBool::new(false) });
-            if sleep.as_mut().poll(&mut Context::from_waker(&Waker::from(bell.clone()))).is_pending() {
-                self.sleep = Some((bell, sleep));
-                return Poll::Pending;
-            }
+        while sleep.as_mut().poll(cx).is_ready() {
             if end == at {
                 self.at = None;
                 return Poll::Ready(());
@@ -103,26 +79,8 @@ impl Deadline {
             timer.reset(&mut sleep, at);
             end = at;
         }
-    }
-}
-
-// ===== impl Bell =====
-
-impl Bell {
-    /// Whether the task that polls now will be woken, and has not been.
-    fn will_wake(&self, cx: &Context<'_>) -> bool {
-        self.task.will_wake(cx.waker()) && !self.rung.load(Ordering::Acquire)
-    }
-}
-
-impl Wake for Bell {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.rung.store(true, Ordering::Release);
-        self.task.wake_by_ref();
+        self.sleep = Some((end, sleep));
+        Poll::Pending
     }
 }
 

@@ -354,9 +354,9 @@ mod tests {
     #[test]
     #[cfg(target_pointer_width = "64")]
     fn its_size_is_known() {
-        assert_eq!(size_of::<Connection<'static, Socket, Stateless, TokioExecutor>>(), 144);
-        assert_eq!(size_of::<Connection<'static, Socket, Shared, TokioExecutor>>(), 152);
-        assert_eq!(size_of::<UpgradeableConnection<'static, Socket, Shared, TokioExecutor>>(), 152);
+        assert_eq!(size_of::<Connection<'static, Socket, Stateless, TokioExecutor>>(), 152);
+        assert_eq!(size_of::<Connection<'static, Socket, Shared, TokioExecutor>>(), 160);
+        assert_eq!(size_of::<UpgradeableConnection<'static, Socket, Shared, TokioExecutor>>(), 160);
     }
 
     #[test]

@@ -164,8 +164,8 @@ mod tests {
     #[test]
     #[cfg(target_pointer_width = "64")]
     fn its_size_is_known() {
-        assert_eq!(size_of::<Connection<Socket, Stateless>>(), 144);
-        assert_eq!(size_of::<Connection<Socket, Shared>>(), 152);
+        assert_eq!(size_of::<Connection<Socket, Stateless>>(), 152);
+        assert_eq!(size_of::<Connection<Socket, Shared>>(), 160);
     }
 
     #[test]

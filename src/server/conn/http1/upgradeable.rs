@@ -105,8 +105,8 @@ mod tests {
     #[test]
     #[cfg(target_pointer_width = "64")]
     fn its_size_is_known() {
-        assert_eq!(size_of::<UpgradeableConnection<Socket, Stateless>>(), 144);
-        assert_eq!(size_of::<UpgradeableConnection<Socket, Shared>>(), 152);
+        assert_eq!(size_of::<UpgradeableConnection<Socket, Stateless>>(), 152);
+        assert_eq!(size_of::<UpgradeableConnection<Socket, Shared>>(), 160);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The end of an acceptor, in order and out of it, with connections in every state.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -60,7 +61,7 @@ fn service(park: Park) -> impl Service<Request<Incoming>, Response = Response<Te
 }
 
 impl Everyone {
-    fn connect(server: std::net::SocketAddr, stats: &Stats, parked: &mpsc::Receiver<Responder<TestBody>>) -> Self {
+    fn connect(server: SocketAddr, stats: &Stats, parked: &mpsc::Receiver<Responder<TestBody>>) -> Self {
         let connect = || Client::connect(server);
         let ask = |bytes: &str| {
             let mut client = Client::connect(server);
@@ -92,7 +93,8 @@ impl Everyone {
         assert_eq!(blocked.read_head().status, 200);
         // Silent, kept, half a head; parked: three; in tasks: two, the upgrade, and three that wait on IO.
         loop {
-            kept.text("/now");
+            // Somebody new each time: who asks again and again has a hyper kept at hand in a task, and is never idle.
+            ask("GET /now HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n").read_to_end();
             let stats = stats.snapshot();
             if (stats.idle, stats.parked, stats.active) == (3, 3, 5) {
                 break;

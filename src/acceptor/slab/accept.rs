@@ -57,9 +57,11 @@ impl Accept {
         self.ready = true;
     }
 
-    /// Whether another attempt is due.
-    pub(super) fn is_ready(&self, now: Instant) -> bool {
-        self.ready && self.paused_until.is_none_or(|until| until <= now)
+    /// Whether another attempt is due. A pause that is over is forgotten, whatever comes of that attempt: there may be no
+    /// place for a client.
+    pub(super) fn is_ready(&mut self, now: Instant) -> bool {
+        self.paused_until = self.paused_until.filter(|until| *until > now);
+        self.ready && self.paused_until.is_none()
     }
 
     /// When the pause is over, if there is one.
@@ -69,7 +71,6 @@ impl Accept {
 
     /// The next client, if there is one now.
     pub(super) fn accept(&mut self, now: Instant) -> Option<(Socket, Peer)> {
-        self.paused_until = None;
         loop {
             match self.try_accept() {
                 Ok(accepted) => {

@@ -187,7 +187,7 @@ fn poll_once<S: App>(
         }
         match shutdown_response {
             // hyper would close a kept-alive connection in the middle of a head; here the request is awaited.
-            Some(response) if active.is_waiting() => {
+            Some(response) if active.wants_answer() => {
                 active.graceful_shutdown();
                 drop_because(Outcome::ShutDown, || active.answer(own(response())));
             }

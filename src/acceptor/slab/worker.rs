@@ -112,7 +112,10 @@ impl<S: App> Worker<S> {
     fn accept_slice(&mut self) -> bool {
         let now = Instant::now();
         for _ in 0..SLICE {
-            let Some(accept) = self.accept.as_mut().filter(|accept| accept.is_ready(now)) else { return false };
+            let Some(accept) = &mut self.accept else { return false };
+            if !accept.is_ready(now) {
+                return false;
+            }
             // Whoever leaves does so in a turn of its worker, and this is the last part of that: it finds the listener
             // ready if there is somebody whom the others had to leave in the queue.
             let Ok(place) = self.common.share.room.try_acquire() else { return false };

@@ -1,7 +1,9 @@
 //! Each connection in a task of its own, which is dormant while it waits.
 //!
-//! For platforms without descriptors that a slab could watch. Everything behaves as with the slab; a connection that
-//! waits costs a task and a registration with tokio more. Of its numbers those that only a slab has stay at zero.
+//! For platforms without descriptors that a slab could watch. Clients are served as with the slab; a connection that
+//! waits costs a task and a registration with tokio more. Of its numbers those that only a slab has stay at zero. Two limits
+//! are less exact: whether one more request may be parked is looked at when its future is first pending, be it for the
+//! request's own body; and a worker that waits for a client keeps one of the places of `max_connections`.
 
 mod connection;
 mod counted;

@@ -259,6 +259,11 @@ where
         self.flags.has(Flag::Waiting)
     }
 
+    /// Whether a request that waits has no answer yet. hyper does not look for one before there is room for it.
+    pub(crate) fn wants_answer(&self) -> bool {
+        self.is_waiting() && !self.flags.has(Flag::Answered)
+    }
+
     /// Whether a request has asked for an upgrade since hyper was built: the IO may be someone else's by now.
     pub(crate) fn upgrade_asked(&self) -> bool {
         self.flags.has(Flag::UpgradeAsked)

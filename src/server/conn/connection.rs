@@ -290,7 +290,7 @@ where
                 self.shutdown |= ends;
                 ends
             }
-            State::Active(active) if active.is_waiting() => {
+            State::Active(active) if active.wants_answer() => {
                 active.graceful_shutdown();
                 drop_because(Outcome::ShutDown, || active.answer(answer()));
                 true

@@ -1,6 +1,5 @@
 //! The service that hyper is given: it calls the user's own, and keeps the future where it outlives hyper.
 
-use std::cell::RefCell;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -52,7 +51,7 @@ struct InHand<F, B> {
 /// The service under hyper. Calls the user's own, except for the first call when a request is replayed.
 pub(crate) struct Adapter<S: HttpService<Incoming>> {
     // hyper calls it through `&mut`, but a `Service` only has `&self`.
-    service: RefCell<S>,
+    service: Mutex<S>,
     slot: Arc<Slot<S::Future, S::ResBody>>,
 }
 
@@ -142,11 +141,11 @@ impl<F, B> Slot<F, B> {
 
 impl<S: HttpService<Incoming>> Adapter<S> {
     pub(crate) fn new(service: S, slot: Arc<Slot<S::Future, S::ResBody>>) -> Self {
-        Self { service: RefCell::new(service), slot }
+        Self { service: Mutex::new(service), slot }
     }
 
     pub(crate) fn into_service(self) -> S {
-        self.service.into_inner()
+        self.service.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
     #[inline]
@@ -163,7 +162,7 @@ impl<S: HttpService<Incoming>> Adapter<S> {
         if flags.has(Flag::Rehome) {
             rehome(&mut request);
         }
-        Box::pin(self.service.borrow_mut().call(request))
+        Box::pin(self.service.lock().unwrap_or_else(PoisonError::into_inner).call(request))
     }
 }
 

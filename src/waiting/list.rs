@@ -64,12 +64,6 @@ impl<T> Slots<T> {
         &mut self.slab[key as usize].item
     }
 
-    /// All nodes, in no order.
-    #[cfg(feature = "topic")]
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
-        self.slab.iter_mut().map(|(_, node)| &mut node.item)
-    }
-
     /// Adds a node that is in no list yet.
     pub(crate) fn insert(&mut self, item: T) -> u32 {
         if self.slab.len() == self.slab.capacity() {
@@ -101,6 +95,7 @@ impl<T> Slots<T> {
     }
 
     /// The node behind `key` in its list.
+    #[cfg(feature = "queue")]
     pub(crate) fn next(&self, key: u32) -> Option<u32> {
         let next = self.slab[key as usize].next;
         (next != NONE).then_some(next)

@@ -1,14 +1,18 @@
-//! What topics and queues share: the lists of who waits, and the tasks that look after deadlines.
+//! What those who wait share: the lists of who waits, and the tasks that look after deadlines.
 
+#[cfg(any(feature = "server", feature = "topic"))]
+mod calendar;
+#[cfg(any(feature = "server", feature = "topic"))]
+mod deadline;
 mod driver;
+#[cfg(any(feature = "queue", feature = "topic"))]
 mod list;
-#[cfg(feature = "topic")]
-mod wheel;
 
+#[cfg(any(feature = "server", feature = "topic"))]
+pub(crate) use deadline::Deadline;
 pub(crate) use driver::{Driven, drive};
+#[cfg(any(feature = "queue", feature = "topic"))]
 pub(crate) use list::{List, NONE, Slots};
-#[cfg(feature = "topic")]
-pub(crate) use wheel::{Deadline, Wheel};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

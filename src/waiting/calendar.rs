@@ -1,21 +1,22 @@
 //! Coarse deadlines for very many who wait: one calendar for each runtime, and one task that looks into it.
 //!
-//! A deadline is met at most [`TICK`] late and never early. It costs some eight bytes in the calendar and an allocation
-//! of 48, which is small enough for the gaps that an allocator leaves beside a task: a timer of tokio's is not.
+//! A deadline is met at most [`TICK`] late and never early. It costs some 30 bytes.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use slab::Slab;
 use tokio::runtime::{Handle, Id};
 use tokio::time::Instant;
 
-use super::{Driven, drive, lock};
+use super::{Driven, drive, insert, lock, remove};
 use crate::timer::Alarm;
 
 /// Nobody waits for less than a second or two here: a tenth of one more is not noticed.
 const TICK: Duration = Duration::from_millis(100);
+const TICK_NANOS: i64 = TICK.as_nanos() as i64;
 
 /// How many are woken before the loop has a turn.
 const WAKES_IN_SLICE: usize = 256;
@@ -26,7 +27,7 @@ static CALENDARS: Mutex<Vec<Arc<Calendar>>> = Mutex::new(Vec::new());
 /// One deadline's place in the calendar of a runtime. Dropping it takes it out at once.
 pub(super) struct Place {
     calendar: Arc<Calendar>,
-    node: Arc<Node>,
+    key: u32,
 }
 
 /// The deadlines of one runtime: another's may not be driven, or end first.
@@ -36,9 +37,10 @@ struct Calendar {
 }
 
 struct Pages {
-    base: Instant,
-    // By the tick at which they are due.
-    nodes: BTreeMap<u32, Vec<Arc<Node>>>,
+    begin: Alarm,
+    entries: Slab<Entry>,
+    // The keys of those who wait, by the tick at which they are due.
+    pages: BTreeMap<u32, Vec<u32>>,
     stage: Stage,
 }
 
@@ -51,13 +53,10 @@ enum Stage {
     Over,
 }
 
-/// Its lock is taken with that of the pages or alone.
-struct Node(Mutex<Entry>);
-
 struct Entry {
     waker: Waker,
     tick: u32,
-    // Among those of its tick, or one of the two below. It changes under the lock of the pages.
+    // Its place in the page of that tick, or one of the two below.
     index: u32,
 }
 
@@ -73,7 +72,6 @@ impl Place {
     /// A place in the calendar of `runtime`, which must be the one that polls. `None` if that runtime has ended. Panics
     /// if it does not have its timer enabled.
     pub(super) fn take(alarm: Alarm, runtime: &Handle) -> Option<Self> {
-        let node = Arc::new(Node::new());
         loop {
             let calendar = Calendar::of(runtime.id());
             let mut pages = lock(&calendar.pages);
@@ -83,9 +81,9 @@ impl Place {
                 continue;
             }
             let is_new = std::mem::replace(&mut pages.stage, Stage::Driven) == Stage::New;
-            pages.arm(&node, alarm);
+            let key = pages.insert(alarm);
             drop(pages);
-            let place = Self { calendar, node };
+            let place = Self { calendar, key };
             if is_new {
                 drive(&place.calendar, runtime);
                 // Dropped at once by a runtime that has ended, and the next would be, too.
@@ -100,7 +98,8 @@ impl Place {
     /// Ready once the deadline has passed. `None` if this is the wrong place to wait for it: the runtime has ended, or
     /// another one polls.
     pub(super) fn poll(&self, cx: &Context<'_>) -> Option<Poll<()>> {
-        let mut entry = lock(&self.node.0);
+        let mut pages = lock(&self.calendar.pages);
+        let entry = &mut pages.entries[self.key as usize];
         match entry.index {
             DUE => return Some(Poll::Ready(())),
             LOST => return None,
@@ -112,7 +111,7 @@ impl Place {
             return None;
         }
         let replaced = std::mem::replace(&mut entry.waker, cx.waker().clone());
-        drop(entry);
+        drop(pages);
         // A waker may run foreign code when it is dropped, which must not find the lock taken.
         drop(replaced);
         Some(Poll::Pending)
@@ -121,18 +120,21 @@ impl Place {
     /// Moves the deadline, also one that has passed.
     pub(super) fn rearm(&self, alarm: Alarm) {
         let mut pages = lock(&self.calendar.pages);
-        pages.disarm(&self.node);
+        pages.disarm(self.key);
         match pages.stage {
-            Stage::New | Stage::Driven => pages.arm(&self.node, alarm),
-            Stage::Over => lock(&self.node.0).index = LOST,
+            Stage::New | Stage::Driven => pages.arm(self.key, alarm),
+            Stage::Over => pages.entries[self.key as usize].index = LOST,
         }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // The node goes after the lock, and its waker with it.
-        lock(&self.calendar.pages).disarm(&self.node);
+        let mut pages = lock(&self.calendar.pages);
+        pages.disarm(self.key);
+        let entry = remove(&mut pages.entries, self.key);
+        drop(pages);
+        drop(entry);
     }
 }
 
@@ -146,8 +148,7 @@ impl Calendar {
         }
         // Without a timer a runtime could not look into it. This panics then, as every other sleep does.
         drop(tokio::time::sleep(TICK));
-        let pages = Pages { base: Instant::now(), nodes: BTreeMap::new(), stage: Stage::New };
-        let calendar = Arc::new(Self { runtime, pages: Mutex::new(pages) });
+        let calendar = Arc::new(Self { runtime, pages: Mutex::new(Pages::new()) });
         calendars.push(calendar.clone());
         calendar
     }
@@ -174,87 +175,92 @@ impl Driven for Calendar {
 
     fn abandoned(&self) {
         self.forget();
-        let nodes = {
-            let mut pages = lock(&self.pages);
-            pages.stage = Stage::Over;
-            let nodes: Vec<_> = std::mem::take(&mut pages.nodes).into_values().flatten().collect();
-            nodes.iter().map(|node| node.leave(LOST)).collect::<Vec<_>>()
-        };
         // Each of them is polled again, if anybody is there to do it, and finds another calendar.
-        nodes.into_iter().for_each(Waker::wake);
+        let wakes = lock(&self.pages).end();
+        wakes.into_iter().for_each(Waker::wake);
     }
 }
 
 // ===== impl Pages =====
 
 impl Pages {
-    fn tick_at(&self, at: Instant) -> u32 {
-        let ticks = at.saturating_duration_since(self.base).as_millis() / TICK.as_millis();
+    fn new() -> Self {
+        let begin = Alarm::at(Instant::now());
+        Self { begin, entries: Slab::new(), pages: BTreeMap::new(), stage: Stage::New }
+    }
+
+    fn tick_at(&self, at: Alarm) -> u32 {
+        let ticks = at.nanos().saturating_sub(self.begin.nanos()).max(0) / TICK_NANOS;
         // Thirteen years of ticks: a deadline beyond that is never met.
         u32::try_from(ticks).unwrap_or(u32::MAX)
     }
 
-    fn arm(&mut self, node: &Arc<Node>, alarm: Alarm) {
-        let tick = alarm.instant().map_or(u32::MAX, |at| self.tick_at(at).saturating_add(1));
-        let nodes = self.nodes.entry(tick).or_default();
-        let mut entry = lock(&node.0);
-        entry.tick = tick;
-        entry.index = u32::try_from(nodes.len()).expect("nodes fill the memory long before there are so many");
-        nodes.push(node.clone());
+    fn insert(&mut self, alarm: Alarm) -> u32 {
+        let key = insert(&mut self.entries, Entry { waker: Waker::noop().clone(), tick: 0, index: LOST });
+        self.arm(key, alarm);
+        key
     }
 
-    fn disarm(&mut self, node: &Arc<Node>) {
-        let (tick, index) = {
-            let entry = lock(&node.0);
-            (entry.tick, entry.index)
-        };
+    fn arm(&mut self, key: u32, alarm: Alarm) {
+        let tick = self.tick_at(alarm).saturating_add(1);
+        let page = self.pages.entry(tick).or_default();
+        let entry = &mut self.entries[key as usize];
+        entry.tick = tick;
+        entry.index = u32::try_from(page.len()).expect("a page has no more entries than there are keys");
+        page.push(key);
+    }
+
+    fn disarm(&mut self, key: u32) {
+        let Entry { tick, index, .. } = self.entries[key as usize];
         if matches!(index, DUE | LOST) {
             return;
         }
-        let Some(nodes) = self.nodes.get_mut(&tick) else { return };
-        nodes.swap_remove(index as usize);
-        match nodes.get(index as usize) {
-            Some(moved) => lock(&moved.0).index = index,
-            None if nodes.is_empty() => drop(self.nodes.remove(&tick)),
+        let Some(page) = self.pages.get_mut(&tick) else { return };
+        page.swap_remove(index as usize);
+        match page.get(index as usize) {
+            Some(moved) => self.entries[*moved as usize].index = index,
+            None if page.is_empty() => drop(self.pages.remove(&tick)),
             None => {}
         }
     }
 
     /// Takes out those that are due, or as many as a slice allows, and tells when to come back.
     fn turn(&mut self, wakes: &mut Vec<Waker>) -> Option<Instant> {
-        let now = self.tick_at(Instant::now());
-        while let Some(mut first) = self.nodes.first_entry() {
+        let now = self.tick_at(Alarm::at(Instant::now()));
+        while let Some(mut first) = self.pages.first_entry() {
             if *first.key() > now {
                 break;
             }
-            let nodes = first.get_mut();
-            let rest = nodes.len().saturating_sub(WAKES_IN_SLICE - wakes.len());
-            wakes.extend(nodes.drain(rest..).map(|node| node.leave(DUE)));
+            let page = first.get_mut();
+            let rest = page.len().saturating_sub(WAKES_IN_SLICE - wakes.len());
+            wakes.extend(page.drain(rest..).map(|key| self.entries[key as usize].leave(DUE)));
             if rest > 0 {
                 return Some(Instant::now());
             }
             first.remove();
         }
         // Who has been woken just now may set the next deadline.
-        if self.nodes.is_empty() && wakes.is_empty() {
+        if self.pages.is_empty() && wakes.is_empty() {
             self.stage = Stage::Over;
             return None;
         }
-        Some(self.base + TICK * (now + 1))
+        self.begin.plus(TICK * now.saturating_add(1)).instant()
+    }
+
+    /// Whom to wake because nobody will look into it again.
+    fn end(&mut self) -> Vec<Waker> {
+        self.stage = Stage::Over;
+        let keys = std::mem::take(&mut self.pages).into_values().flatten();
+        keys.map(|key| self.entries[key as usize].leave(LOST)).collect()
     }
 }
 
-// ===== impl Node =====
+// ===== impl Entry =====
 
-impl Node {
-    fn new() -> Self {
-        Self(Mutex::new(Entry { waker: Waker::noop().clone(), tick: 0, index: LOST }))
-    }
-
+impl Entry {
     /// Whom to wake.
-    fn leave(&self, index: u32) -> Waker {
-        let mut entry = lock(&self.0);
-        entry.index = index;
-        std::mem::replace(&mut entry.waker, Waker::noop().clone())
+    fn leave(&mut self, index: u32) -> Waker {
+        self.index = index;
+        std::mem::replace(&mut self.waker, Waker::noop().clone())
     }
 }

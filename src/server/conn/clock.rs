@@ -12,8 +12,8 @@ use hyper_util::rt::TokioTimer;
 /// Whose time it is.
 #[derive(Clone)]
 pub(crate) enum Clock {
-    /// tokio's, which is the default so that no deadline is silently off. From a length of [`COARSE_FROM`] on its
-    /// deadlines share a wheel.
+    /// tokio's, which is the default so that no deadline is silently off. Those of [`COARSE_FROM`] and more stand in a
+    /// calendar.
     Tokio,
     /// The user's own, exact in whatever way it is.
     Given(Arc<dyn Timer + Send + Sync>),
@@ -30,7 +30,7 @@ pub(crate) struct Elapsed;
 /// A sleep that never ends, for a thread without a clock.
 struct Never;
 
-/// A deadline of this length is late by at most a twentieth of it when it is a tick of the wheel late.
+/// A deadline of this length that is met a tick of a calendar late is late by a twentieth.
 const COARSE_FROM: Duration = Duration::from_secs(2);
 
 // ===== impl Clock =====
@@ -60,7 +60,7 @@ impl Clock {
     /// Whether a deadline at `at` may be met a little later than that.
     pub(crate) fn is_coarse(&self, at: Instant) -> bool {
         match self {
-            Self::Tokio => self.is_running() && at.saturating_duration_since(self.now()) >= COARSE_FROM,
+            Self::Tokio => at.saturating_duration_since(self.now()) >= COARSE_FROM && self.is_running(),
             Self::Given(_) => false,
         }
     }

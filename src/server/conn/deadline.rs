@@ -25,7 +25,7 @@ pub(crate) struct Deadline {
 enum Kept {
     #[default]
     None,
-    /// A boxed sleep of tokio's would take more than all else that an idle connection allocates for itself.
+    /// A boxed sleep of tokio's would take 128 bytes more.
     Coarse(waiting::Deadline),
     Exact(Instant, Pin<Box<dyn Sleep>>),
 }

@@ -73,7 +73,7 @@ mod timer;
 pub mod topic;
 #[cfg(any(feature = "inbox", feature = "offload", feature = "zeromq"))]
 mod unavailable;
-#[cfg(any(feature = "queue", feature = "topic"))]
+#[cfg(any(feature = "queue", feature = "server", feature = "topic"))]
 mod waiting;
 #[cfg(feature = "context")]
 #[cfg_attr(docsrs, doc(cfg(feature = "context")))]

@@ -13,14 +13,14 @@ use tokio::time::{Instant, Sleep};
 ///
 /// It is eight bytes: nanoseconds since the process first asked. Whoever polls it provides the room for a timer, if
 /// one is needed: an acceptor has one for all of its requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Alarm(i64);
 
 /// An alarm as a future keeps it: as small, and with bit patterns to spare, in which an enum around the future finds room
 /// for its tag. That may be the sixteen bytes between one size of an allocation and the next.
 ///
 /// It is rounded down to 16 nanoseconds, which no clock's user can tell, and reaches 36 years.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Packed {
     magnitude: [u8; 7],
     past: bool,

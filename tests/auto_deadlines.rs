@@ -38,8 +38,8 @@ async fn assert_times_out(builder: &Builder<TokioExecutor>, sent: &[u8], expecte
         let (waited, error) = waits(builder, upgrades, sent).await.expect("it is not waited for ever");
         let error = error.downcast::<hyper::Error>().unwrap();
         assert!(error.is_timeout(), "{error:?}");
-        // Tokio's timer has milliseconds.
-        assert!(waited >= expected && waited <= expected + Duration::from_millis(2), "{waited:?}");
+        // The default timer has tenths of a second, and tokio's clock milliseconds.
+        assert!(waited >= expected && waited <= expected + Duration::from_millis(102), "{waited:?}");
     }
 }
 
@@ -99,7 +99,7 @@ async fn a_deadline_survives_into_owned() {
     assert!(timeout(Duration::from_secs(20), &mut connection).await.is_err());
     let owned = connection.into_owned();
     drop(builder);
-    let error = timeout(Duration::from_millis(10_002), owned).await.expect("thirty seconds in all").unwrap_err();
+    let error = timeout(Duration::from_millis(10_102), owned).await.expect("thirty seconds in all").unwrap_err();
     assert!(error.downcast::<hyper::Error>().unwrap().is_timeout());
 }
 

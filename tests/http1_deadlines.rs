@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use hyper_deferred::server::conn::http1::{Builder, Connection};
 use hyper_util::rt::TokioIo;
-use support::{Desk, Peer, Task};
+use support::{Desk, Peer, Task, pass};
 use tokio::io::DuplexStream;
 use tokio::time::advance;
 
@@ -18,6 +18,8 @@ const DEFAULT: Duration = Duration::from_secs(30);
 const HOUR: Duration = Duration::from_secs(3600);
 /// More than a tick of tokio's clock.
 const MOMENT: Duration = Duration::from_millis(2);
+/// How late the default timer may be with a deadline of two seconds or more.
+const LATE_MAX: Duration = Duration::from_millis(100);
 
 // ===== each alone =====
 
@@ -260,6 +262,14 @@ fn a_runtime_without_its_timer_is_told_from_none() {
     assert!(peer.received().ends_with("\r\n\r\nhere"));
 }
 
+#[test]
+#[should_panic(expected = "timers are disabled")]
+fn a_runtime_without_its_timer_is_told_at_the_first_deadline() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let (_peer, _desk, mut connection) = connection(|_| {});
+    runtime.block_on(async { assert!(connection.run().is_pending()) });
+}
+
 // ===== helpers =====
 
 type Served = Task<Connection<TokioIo<DuplexStream>, Desk>>;
@@ -283,10 +293,10 @@ async fn assert_waits_for(connection: &mut Served, time: Duration) {
     assert!(connection.run().is_pending(), "it ended within {time:?}");
 }
 
-/// The connection is woken and ends as a deadline's does, after so long and not before.
+/// The connection is woken and ends as a deadline's does, after so long, hardly later, and not before.
 async fn assert_ends_after(connection: &mut Served, time: Duration) {
     assert_waits_for(connection, time - MOMENT).await;
-    advance(2 * MOMENT).await;
+    pass(MOMENT + LATE_MAX).await;
     let ended = connection.poll_woken();
     assert!(matches!(&ended, Poll::Ready(Err(error)) if error.is_timeout()), "{ended:?}");
 }

@@ -11,9 +11,6 @@ pub(crate) const NONE: u32 = u32::MAX;
 // Stands in `prev` of a node that is in no list.
 const DETACHED: u32 = u32::MAX - 1;
 
-// A slab at its limit grows by an eighth, not to the double: the room is paid for by those who wait.
-const GROWTH_DIVISOR: usize = 8;
-
 /// The nodes, each in at most one list.
 pub(crate) struct Slots<T> {
     slab: Slab<Node<T>>,
@@ -64,19 +61,9 @@ impl<T> Slots<T> {
         &mut self.slab[key as usize].item
     }
 
-    /// All nodes, in no order.
-    #[cfg(feature = "topic")]
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
-        self.slab.iter_mut().map(|(_, node)| &mut node.item)
-    }
-
     /// Adds a node that is in no list yet.
     pub(crate) fn insert(&mut self, item: T) -> u32 {
-        if self.slab.len() == self.slab.capacity() {
-            self.slab.reserve_exact((self.slab.len() / GROWTH_DIVISOR).max(1));
-        }
-        let key = self.slab.insert(Node { item, prev: DETACHED, next: NONE });
-        u32::try_from(key).expect("nodes of 32 bytes fill the memory long before there are four thousand million")
+        super::insert(&mut self.slab, Node { item, prev: DETACHED, next: NONE })
     }
 
     /// Takes the node out of `list`, if it is in it, and out of the slab.
@@ -88,12 +75,7 @@ impl<T> Slots<T> {
     /// Takes a node that is in no list out of the slab.
     pub(crate) fn remove_detached(&mut self, key: u32) -> T {
         debug_assert!(!self.is_linked(key), "its list would still lead to it");
-        let item = self.slab.remove(key as usize).item;
-        if self.slab.is_empty() {
-            // Nobody waits: a crowd of the past must cost nothing.
-            self.slab = Slab::new();
-        }
-        item
+        super::remove(&mut self.slab, key).item
     }
 
     pub(crate) fn is_linked(&self, key: u32) -> bool {
@@ -101,6 +83,7 @@ impl<T> Slots<T> {
     }
 
     /// The node behind `key` in its list.
+    #[cfg(feature = "queue")]
     pub(crate) fn next(&self, key: u32) -> Option<u32> {
         let next = self.slab[key as usize].next;
         (next != NONE).then_some(next)

@@ -7,6 +7,7 @@ mod by_hand;
 mod child;
 mod client;
 mod logs;
+mod pass;
 mod poll;
 #[cfg(feature = "acceptor")]
 mod server;
@@ -19,6 +20,7 @@ pub use by_hand::{Desk, Peer, Task};
 pub use child::{ServerProcess, is_server, run_until_interrupted};
 pub use client::{Client, Head};
 pub use logs::Logs;
+pub use pass::pass;
 pub use poll::{now_or_never, poll};
 #[cfg(feature = "acceptor")]
 pub use server::{Park, Server, TestBody, text};

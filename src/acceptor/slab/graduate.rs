@@ -218,7 +218,7 @@ fn is_overdue<S: App>(
     }
     if !deadline.is_set() {
         let wait = if active.has_large_head() { Wait::Head } else { Wait::Idle };
-        deadline.set(&*settings.timer, settings.timeout(wait));
+        deadline.set(&settings.clock, settings.timeout(wait));
     }
-    deadline.poll(&*settings.timer, cx).is_ready()
+    deadline.poll(&settings.clock, cx).is_ready()
 }

@@ -344,7 +344,7 @@ fn with_own_budget<R>(cx: &mut Context<'_>, poll: impl FnOnce(&mut Context<'_>) 
 fn graduate<S: App>(common: &Common<S>, key: u32, mut engine: Engine<S>, descriptor: RawFd, head_due: Tick) {
     let mut deadline = Deadline::default();
     if engine.active().has_large_head() && head_due.is_set() {
-        deadline.set(&*common.settings.timer, Some(common.wheel.until(head_due, common.now)));
+        deadline.set(&common.settings.clock, Some(common.wheel.until(head_due, common.now)));
     }
     let luggage = Luggage {
         stop: common.drain.stop(),

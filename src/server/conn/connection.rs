@@ -141,13 +141,13 @@ where
     /// Begins a wait of which a part is over.
     fn begin(&mut self, wait: Wait, elapsed: Duration) {
         self.wait = wait;
-        self.deadline.set(&*self.settings.timer, Some(self.settings.limit(wait).saturating_sub(elapsed)));
+        self.deadline.set(&self.settings.clock, Some(self.settings.limit(wait).saturating_sub(elapsed)));
     }
 
     /// Ready when the wait has lasted too long.
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match self.settings.timeout(self.wait) {
-            Some(_) => self.deadline.poll(&*self.settings.timer, cx),
+            Some(_) => self.deadline.poll(&self.settings.clock, cx),
             None => Poll::Pending,
         }
     }
@@ -157,8 +157,9 @@ where
         let State::Dormant(dormant) = std::mem::replace(&mut self.state, State::Gone) else { return };
         if matches!(wake, Wake::Readable) && self.wait != Wait::Head {
             self.brisk = self.wait == Wait::Idle
-                && self.deadline.was_set_within(&*self.settings.timer, LINGER, self.settings.limit(Wait::Idle))
-                && self.settings.has_clock();
+                && self.deadline.was_set_within(&self.settings.clock, LINGER, self.settings.limit(Wait::Idle))
+                // Nobody may linger on a clock that stands still.
+                && self.settings.clock.is_running();
             self.begin(Wait::Head, Duration::ZERO);
         }
         self.state = State::Active(Box::new(Active::resume(dormant, wake, &self.settings)));

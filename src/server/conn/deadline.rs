@@ -1,12 +1,14 @@
-//! One deadline of a connection, on the timer that the builder was given.
+//! One deadline of a connection, on the clock that the builder was given.
 
-use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use hyper::rt::{Sleep, Timer};
-use hyper_util::rt::TokioTimer;
+use hyper::rt::Sleep;
+
+use super::clock::{Clock, warn_of_no_runtime};
+use crate::timer::Alarm;
+use crate::waiting;
 
 /// A point in time, and the sleep that wakes for it.
 ///
@@ -15,33 +17,31 @@ use hyper_util::rt::TokioTimer;
 #[derive(Default)]
 pub(crate) struct Deadline {
     at: Option<Instant>,
-    // With its end.
-    sleep: Option<(Instant, Pin<Box<dyn Sleep>>)>,
+    sleep: Kept,
 }
 
-/// tokio's timer, which is the default so that no deadline is silently off.
-#[derive(Clone, Debug)]
-pub(crate) struct DefaultTimer;
-
-/// A sleep that is over before it begins: with it hyper meets a deadline that has passed.
-#[derive(Clone, Debug)]
-pub(crate) struct Elapsed;
-
-/// A sleep that never ends, for a thread without a clock.
-struct Never;
+/// A sleep, with its end.
+#[derive(Default)]
+enum Kept {
+    #[default]
+    None,
+    /// A boxed sleep of tokio's would take 128 bytes more.
+    Coarse(waiting::Deadline),
+    Exact(Instant, Pin<Box<dyn Sleep>>),
+}
 
 // ===== impl Deadline =====
 
 impl Deadline {
     /// Sets it `after` from now, or to never.
     #[inline]
-    pub(crate) fn set(&mut self, timer: &dyn Timer, after: Option<Duration>) {
-        self.at = after.and_then(|after| timer.now().checked_add(after));
+    pub(crate) fn set(&mut self, clock: &Clock, after: Option<Duration>) {
+        self.at = after.and_then(|after| clock.now().checked_add(after));
     }
 
     /// Whether, set now to be so much later, it would be later by no more than `span`: whether it was set within that.
-    pub(crate) fn was_set_within(&self, timer: &dyn Timer, span: Duration, after: Duration) -> bool {
-        let now = timer.now().checked_add(after);
+    pub(crate) fn was_set_within(&self, clock: &Clock, span: Duration, after: Duration) -> bool {
+        let now = clock.now().checked_add(after);
         self.at.zip(now).is_some_and(|(at, now)| now.saturating_duration_since(at) <= span)
     }
 
@@ -63,89 +63,69 @@ impl Deadline {
     }
 
     /// Ready once it has passed.
-    pub(crate) fn poll(&mut self, timer: &dyn Timer, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll(&mut self, clock: &Clock, cx: &mut Context<'_>) -> Poll<()> {
         let Some(at) = self.at else { return Poll::Pending };
-        let (mut end, mut sleep) = self.sleep.take().unwrap_or_else(|| (at, timer.sleep_until(at)));
-        if end > at {
-            timer.reset(&mut sleep, at);
-            end = at;
+        if self.sleep.is_too_long(at) {
+            self.sleep.aim(clock, at);
         }
         // Twice at the most: a sleep from an earlier deadline, and this one.
-        while sleep.as_mut().poll(cx).is_ready() {
-            if end == at {
-                self.at = None;
+        while self.sleep.poll(cx).is_ready() {
+            if self.sleep.ends_at(at) {
+                self.release();
                 return Poll::Ready(());
             }
-            timer.reset(&mut sleep, at);
-            end = at;
+            self.sleep.aim(clock, at);
         }
-        self.sleep = Some((end, sleep));
         Poll::Pending
     }
 }
 
-// ===== impl DefaultTimer =====
+// ===== impl Kept =====
 
-impl Timer for DefaultTimer {
-    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Sleep>> {
-        if has_clock() { TokioTimer::new().sleep(duration) } else { Box::pin(Never) }
-    }
-
-    fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
-        if has_clock() { TokioTimer::new().sleep_until(deadline) } else { Box::pin(Never) }
-    }
-
-    fn reset(&self, sleep: &mut Pin<Box<dyn Sleep>>, deadline: Instant) {
-        if sleep.as_mut().downcast_mut_pin::<Never>().is_some() {
-            *sleep = self.sleep_until(deadline);
-        } else {
-            TokioTimer::new().reset(sleep, deadline);
+impl Kept {
+    /// Makes it end at `at`.
+    fn aim(&mut self, clock: &Clock, at: Instant) {
+        let coarse = clock.is_coarse(at).then(|| alarm(at));
+        match (&mut *self, coarse) {
+            (Self::Coarse(sleep), Some(alarm)) => sleep.rearm(alarm),
+            (_, Some(alarm)) => *self = Self::Coarse(waiting::Deadline::new(alarm)),
+            (Self::Exact(end, sleep), None) => {
+                clock.timer().reset(sleep, at);
+                *end = at;
+            }
+            (_, None) => *self = Self::Exact(at, clock.timer().sleep_until(at)),
         }
     }
 
-    fn now(&self) -> Instant {
-        TokioTimer::new().now()
+    fn is_too_long(&self, at: Instant) -> bool {
+        match self {
+            Self::None => true,
+            Self::Coarse(sleep) => sleep.is_after(alarm(at)),
+            Self::Exact(end, _) => *end > at,
+        }
+    }
+
+    fn ends_at(&self, at: Instant) -> bool {
+        match self {
+            Self::None => false,
+            Self::Coarse(sleep) => sleep.is_at(alarm(at)),
+            Self::Exact(end, _) => *end == at,
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::None => Poll::Pending,
+            Self::Coarse(sleep) => sleep.poll_timed(cx).unwrap_or_else(|| {
+                // The runtime that it was set in has ended since.
+                warn_of_no_runtime();
+                Poll::Pending
+            }),
+            Self::Exact(_, sleep) => sleep.as_mut().poll(cx),
+        }
     }
 }
 
-fn has_clock() -> bool {
-    let found = tokio::runtime::Handle::try_current().is_ok();
-    if !found {
-        tracing::warn!("no tokio runtime for the default timer, deadlines are off; set another with `Builder::timer`");
-    }
-    found
+fn alarm(at: Instant) -> Alarm {
+    Alarm::at(at.into())
 }
-
-// ===== impl Elapsed =====
-
-impl Timer for Elapsed {
-    fn sleep(&self, _: Duration) -> Pin<Box<dyn Sleep>> {
-        Box::pin(Self)
-    }
-
-    fn sleep_until(&self, _: Instant) -> Pin<Box<dyn Sleep>> {
-        Box::pin(Self)
-    }
-}
-
-impl Future for Elapsed {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
-        Poll::Ready(())
-    }
-}
-
-impl Sleep for Elapsed {}
-
-// ===== impl Never =====
-
-impl Future for Never {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
-        Poll::Pending
-    }
-}
-
-impl Sleep for Never {}

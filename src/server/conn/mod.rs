@@ -13,6 +13,7 @@ pub use rehome::rehome;
 
 pub(crate) mod active;
 pub(crate) mod body;
+pub(crate) mod clock;
 pub(crate) mod connection;
 pub(crate) mod deadline;
 pub(crate) mod dormant;

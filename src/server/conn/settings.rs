@@ -8,7 +8,7 @@ use std::time::Duration;
 use hyper::rt::Timer;
 use hyper::server::conn::http1;
 
-use super::deadline::{DefaultTimer, Elapsed};
+use super::clock::{Clock, Elapsed};
 use super::dormant::Notes;
 use super::io::LEFTOVER_BYTES_MAX;
 
@@ -36,8 +36,7 @@ pub(crate) struct Settings {
     /// hyper's own, without its timer: a deadline must outlive the hyper that is put away.
     pub(crate) hyper: http1::Builder,
     pub(crate) half_close: bool,
-    pub(crate) timer: Arc<dyn Timer + Send + Sync>,
-    own_timer: bool,
+    pub(crate) clock: Clock,
     max_header_size: Option<usize>,
     header_read_timeout: Option<Duration>,
     first_byte_timeout: Option<Option<Duration>>,
@@ -56,8 +55,7 @@ impl Settings {
         Self {
             hyper,
             half_close: false,
-            timer: Arc::new(DefaultTimer),
-            own_timer: false,
+            clock: Clock::Tokio,
             max_header_size: None,
             header_read_timeout: Some(HEADER_READ_TIMEOUT),
             first_byte_timeout: None,
@@ -86,13 +84,7 @@ impl Settings {
     }
 
     pub(crate) fn set_timer(&mut self, timer: Arc<dyn Timer + Send + Sync>) {
-        self.timer = timer;
-        self.own_timer = true;
-    }
-
-    /// Whether time passes: without a tokio runtime the default timer stands still, and nobody may linger until it rings.
-    pub(crate) fn has_clock(&self) -> bool {
-        self.own_timer || tokio::runtime::Handle::try_current().is_ok()
+        self.clock = Clock::Given(timer);
     }
 
     /// The limit of a wait. Those for the first byte and between requests are the head's unless set, as in hyper.

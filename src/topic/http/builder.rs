@@ -10,7 +10,6 @@ use http::{Method, StatusCode};
 
 use super::super::{Presence, PresenceKey, Topic};
 use super::{Refusal, TopicService, negotiate};
-use crate::waiting::Wheel;
 
 /// Makes a [`TopicService`].
 #[must_use = "a builder makes nothing until it is told to build"]
@@ -28,7 +27,6 @@ pub(super) struct Shared<T> {
     pub(super) heartbeat: Duration,
     pub(super) retry: Duration,
     pub(super) publish: Option<Publish<T>>,
-    pub(super) wheel: Arc<Wheel>,
 }
 
 /// Holds a client present for as long as its request.
@@ -150,7 +148,6 @@ impl<T: Send + Sync + 'static> Builder<T> {
             heartbeat: Duration::from_secs(15),
             retry: Duration::from_secs(2),
             publish: None,
-            wheel: Wheel::new(),
         };
         Self { shared }
     }

@@ -4,7 +4,6 @@ use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -14,8 +13,9 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use super::super::{Batch, Subscriber};
 use super::body::TopicBody;
-use super::builder::{Present, Shared};
+use super::builder::Present;
 use super::{cursor_headers, tell_gap};
+use crate::timer::Alarm;
 use crate::waiting::Deadline;
 
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
@@ -98,13 +98,12 @@ impl<T> fmt::Debug for ResponseFuture<T> {
 
 impl<T: 'static> LongPoll<T> {
     pub(super) fn new(
-        shared: &Arc<Shared<T>>,
         subscriber: Subscriber<T>,
         here: Option<Present>,
         wait: Duration,
         asked: Option<Duration>,
     ) -> Self {
-        let deadline = (!wait.is_zero()).then(|| Deadline::after(&shared.wheel, wait));
+        let deadline = (!wait.is_zero()).then(|| Deadline::new(Alarm::after(wait)));
         let extra = (asked.is_some() || here.is_some()).then(|| Box::new(Extra { applied: asked, _here: here }));
         Self { subscriber, deadline, extra }
     }

@@ -117,7 +117,7 @@ impl<T: Send + Sync + 'static> TopicService<T> {
             return Ok(ResponseFuture::ready(sse::response(shared, subscriber, here)));
         }
         let (wait, asked) = shared.wait_of(parts);
-        Ok(ResponseFuture::long_poll(LongPoll::new(shared, subscriber, here, wait, asked)))
+        Ok(ResponseFuture::long_poll(LongPoll::new(subscriber, here, wait, asked)))
     }
 }
 

@@ -19,6 +19,7 @@ use super::builder::{Present, Shared};
 use super::negotiate::{self, Speaks, Start};
 use super::{NO_STORE, Refusal, ResponseFuture, TopicBody, long_poll, sse, tell_gap};
 use crate::draining::is_draining;
+use crate::timer::Alarm;
 use crate::waiting::Deadline;
 
 /// The media type of an answer to a long poll.
@@ -63,7 +64,7 @@ pub(super) fn read<T: Send + Sync + 'static>(
         return Ok(ResponseFuture::ready(events(shared, names, waiting, here)));
     }
     let (wait, asked) = shared.wait_of(parts);
-    let deadline = (!wait.is_zero()).then(|| Deadline::after(&shared.wheel, wait));
+    let deadline = (!wait.is_zero()).then(|| Deadline::new(Alarm::after(wait)));
     Ok(ResponseFuture::boxed(Box::pin(async move {
         let _here = here;
         let mut response = long_poll(&names, waiting, deadline).await;
@@ -160,7 +161,7 @@ fn events<T>(
         first: Some(sse::greeting(shared, &cursors)),
         told: cursors.cursors().to_vec(),
         shared: shared.clone(),
-        heartbeat: Deadline::after(&shared.wheel, shared.heartbeat),
+        heartbeat: Deadline::new(Alarm::after(shared.heartbeat)),
         _here: here,
     };
     sse::stream(TopicBody::several(events))
@@ -179,7 +180,7 @@ impl<T: 'static> Events<T> {
             return Poll::Ready(None);
         }
         self.heartbeat.poll(cx).map(|()| {
-            self.heartbeat.rearm(self.shared.heartbeat);
+            self.heartbeat.rearm(Alarm::after(self.shared.heartbeat));
             Some(Bytes::from_static(sse::HEARTBEAT))
         })
     }

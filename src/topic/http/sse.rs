@@ -15,6 +15,7 @@ use super::body::TopicBody;
 use super::builder::{Present, Shared};
 use super::negotiate::EVENT_STREAM;
 use crate::draining::is_draining;
+use crate::timer::Alarm;
 use crate::waiting::Deadline;
 
 /// The name of the event that tells a gap.
@@ -47,7 +48,7 @@ pub(super) fn response<T>(
 ) -> Response<TopicBody<T>> {
     let first = greeting(shared, &subscriber.cursor());
     let events = Events {
-        heartbeat: Deadline::after(&shared.wheel, shared.heartbeat),
+        heartbeat: Deadline::new(Alarm::after(shared.heartbeat)),
         shared: shared.clone(),
         first: Some(first),
         subscriber,
@@ -95,7 +96,7 @@ impl<T: 'static> Events<T> {
             return Poll::Ready(None);
         }
         if self.heartbeat.poll(cx).is_ready() {
-            self.heartbeat.rearm(self.shared.heartbeat);
+            self.heartbeat.rearm(Alarm::after(self.shared.heartbeat));
             return Poll::Ready(Some(Bytes::from_static(HEARTBEAT)));
         }
         Poll::Pending

@@ -105,7 +105,7 @@ where
         }
         let mut deadline = Deadline::default();
         let settings = builder.http1.shared();
-        deadline.set(&*settings.timer, settings.timeout(Wait::FirstByte));
+        deadline.set(&settings.clock, settings.timeout(Wait::FirstByte));
         let builder = Cow::Borrowed(builder);
         Self::Reading(Reading { io, service, builder, only, preface: Preface::default(), deadline, cancelled: false })
     }
@@ -192,8 +192,7 @@ where
             // Where only one is served, that one's own error is the answer to the other.
             return Poll::Ready(Ok(Next::Serve(self.only.unwrap_or(version), bytes)));
         }
-        let timer = self.builder.http1.shared().timer.clone();
-        self.deadline.poll(&*timer, cx).map(|()| Ok(Next::TimedOut))
+        self.deadline.poll(&self.builder.http1.shared().clock, cx).map(|()| Ok(Next::TimedOut))
     }
 
     fn finish<'a, H: Http1<I, S>>(self, next: Next) -> Result<State<'a, I, S, E, H>, BoxError> {

@@ -82,7 +82,7 @@ impl<E> Builder<E> {
             #[cfg(feature = "http2")]
             http2: {
                 let mut http2 = http2::Builder::new(executor);
-                http2.timer(super::deadline::DefaultTimer);
+                http2.timer(super::clock::DefaultTimer);
                 http2
             },
             version: None,

@@ -202,7 +202,11 @@ impl Builder {
 
     /// The timer for the deadlines.
     ///
-    /// Default is tokio's. Without a tokio runtime that one never fires, and says so in the log.
+    /// Default is tokio's, on whichever runtime polls the connection. A deadline of less than two seconds it meets as
+    /// exactly as tokio does; a longer one never early and up to a tenth of a second late, so that those of one runtime
+    /// can share a timer: one for each idle connection would cost more memory than all else that it keeps for itself.
+    /// Give it hyper-util's `TokioTimer` where that is too late. Without a tokio runtime it never fires, and says so in the
+    /// log.
     pub fn timer<M>(&mut self, timer: M) -> &mut Self
     where
         M: Timer + Send + Sync + 'static,

@@ -16,8 +16,8 @@
 //! newer than the URL. `since` may also be `latest`, as if it was not given, or `oldest`, for all that is kept. `Prefer:
 //! wait=N` (RFC 7240 section 4.3) says how many seconds to wait; `0` does not wait at all.
 //!
-//! A service that [finds several topics](Builder::find_several) for a request answers them together, in JSON that says what
-//! comes from where, with one combined cursor.
+//! A service made with `Builder::find_several`, which needs the feature `json`, answers several topics together, in JSON
+//! that says what comes from where, with one combined cursor.
 //!
 //! ```
 //! use hyper_deferred::Topic;

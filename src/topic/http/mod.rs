@@ -35,12 +35,16 @@
 mod body;
 mod builder;
 mod long_poll;
+#[cfg(feature = "json")]
+mod names;
 mod negotiate;
 mod publish;
 mod refusal;
 #[cfg(feature = "json")]
 mod several;
 mod sse;
+#[cfg(feature = "json")]
+mod sse_several;
 
 pub use body::TopicBody;
 pub use builder::Builder;
@@ -114,7 +118,8 @@ impl<T: Send + Sync + 'static> TopicService<T> {
         let here = (shared.enter)(parts)?;
         let subscriber = topic.subscribe(cursor);
         if speaks == Speaks::Events && parts.method == Method::GET {
-            return Ok(ResponseFuture::ready(sse::response(shared, subscriber, here)));
+            let events = sse::Events::new(shared, subscriber, here);
+            return Ok(ResponseFuture::ready(sse::stream(TopicBody::events(events))));
         }
         let (wait, asked) = shared.wait_of(parts);
         Ok(ResponseFuture::long_poll(LongPoll::new(shared, subscriber, here, wait, asked)))

@@ -5,7 +5,6 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use crate::scenario::median;
 use crate::server::Kind;
 
 /// What is measured.
@@ -215,4 +214,10 @@ impl Report {
         });
         Value::Object(figures.collect())
     }
+}
+
+/// The middle of `values`, of which there must be one.
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    (values[(values.len() - 1) / 2] + values[values.len() / 2]) / 2.0
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::client::{Clients, head, request};
 use crate::process::Process;
-use crate::report::{Figure, Report};
+use crate::report::{Figure, Report, median};
 use crate::server::{Kind, Server};
 
 /// How much of everything.
@@ -268,10 +268,4 @@ fn hello(kinds: &[Kind], scale: Scale, head: &str, figure: Figure, report: &mut 
 fn slope(steps: &[(usize, u64)], from: usize, to: usize) -> f64 {
     let (from, to) = (steps[from], steps[to]);
     (to.1 as f64 - from.1 as f64) / (to.0 - from.0) as f64
-}
-
-/// The middle of `values`, of which there must be one.
-pub(crate) fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    (values[(values.len() - 1) / 2] + values[values.len() / 2]) / 2.0
 }

@@ -8,8 +8,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::LocalSet;
 
+use crate::hub::now_ns;
 use crate::scenario::Scenario;
-use crate::server::now_ns;
 
 /// Clients come from so many addresses, because one has no more ports to connect from than there are clients.
 const ADDRESSES: usize = 8;

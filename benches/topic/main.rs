@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on ends")]
 
 mod clients;
+mod hub;
 mod measure;
 mod plain;
 mod scenario;

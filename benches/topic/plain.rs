@@ -23,7 +23,7 @@ use tokio::sync::{broadcast, watch};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::{BroadcastStream, WatchStream};
 
-use crate::server::{Hub, Message, on_hyper, topic_number};
+use crate::hub::{Hub, Message, on_hyper, topic_number};
 
 /// How many messages are kept, by a topic too.
 pub(crate) const CAPACITY: usize = 16;

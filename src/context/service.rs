@@ -67,7 +67,7 @@ impl<S> WithContext<S> {
     }
 
     /// Who is at the other end, where a service is made for each connection. Without it the peer is what
-    /// [`Acceptor`](crate::Acceptor) says, and unknown under another server.
+    /// the `Acceptor` says, and unknown under another server.
     pub fn peer(mut self, peer: SocketAddr) -> Self {
         self.settings.peer = Some(peer);
         self

@@ -32,7 +32,7 @@
 //!
 //! # The other way round
 //!
-//! A foreign descriptor in our loop is [`tokio::io::unix::AsyncFd`]'s work: see [`foreign_loops`].
+//! A foreign descriptor in our loop is `tokio::io::unix::AsyncFd`'s work: see [`foreign_loops`].
 //!
 //! # Request bodies
 //!

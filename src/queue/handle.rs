@@ -3,12 +3,11 @@
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::task::Waker;
-use std::time::Duration;
 
+use super::Builder;
 use super::builder::Settings;
-use super::lease::Leases;
+use super::leases::{DeadLetter, Leases};
 use super::line::{Line, Value};
-use super::{Builder, DeadLetter, LeaseExpired, LeaseId, Leasing, Take};
 use crate::waiting::lock;
 
 /// Values for requests that wait, each for exactly one. Cheap to clone, used from any thread.
@@ -68,57 +67,6 @@ impl<T: Send + 'static> Queue<T> {
         let wake = state.line.hand(Value { value, seq, deliveries: 0 });
         drop(state);
         wake.into_iter().for_each(Waker::wake);
-        Ok(())
-    }
-
-    /// Waits in line, from the first poll on, for a value.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future leaves the line at once. A value that it was given goes to the next: nothing is lost.
-    pub fn take(&self) -> Take<T> {
-        Take::new(self.clone())
-    }
-
-    /// Waits in line for a value that must be confirmed within `duration` of being handed out. Unconfirmed it comes back,
-    /// at most a tenth of a second late, before all values that came after it; past the [bound of
-    /// deliveries](Builder::deliveries_max) it is a [dead letter](Builder::dead_letter).
-    ///
-    /// # Cancel safety
-    ///
-    /// As that of [`take`](Self::take).
-    pub fn lease(&self, duration: Duration) -> Leasing<T>
-    where
-        T: Clone,
-    {
-        Leasing::new(self.take(), duration)
-    }
-
-    /// Confirms a [kept](super::Lease::keep) lease: the value is done and does not come back.
-    ///
-    /// # Errors
-    ///
-    /// When there is no such lease: its time was up, or it was confirmed before.
-    pub fn confirm(&self, id: LeaseId) -> Result<(), LeaseExpired> {
-        let mut state = lock(&self.inner.state);
-        let leased = state.leases.end(id).ok_or_else(LeaseExpired::new)?;
-        state.held -= 1;
-        drop(state);
-        drop(leased);
-        Ok(())
-    }
-
-    /// Gives a [kept](super::Lease::keep) lease up: the value comes back now, as if the time was up.
-    ///
-    /// # Errors
-    ///
-    /// As those of [`confirm`](Self::confirm).
-    pub fn release(&self, id: LeaseId) -> Result<(), LeaseExpired> {
-        let mut state = lock(&self.inner.state);
-        let value = state.leases.end(id).ok_or_else(LeaseExpired::new)?;
-        let aftermath = state.come_back([value], &self.inner.settings);
-        drop(state);
-        self.inner.settle(aftermath);
         Ok(())
     }
 }

@@ -1,28 +1,22 @@
 //! Values that must be confirmed.
 
-use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::future::Future;
-use std::hash::{BuildHasher, RandomState};
 use std::ops::Deref;
 use std::pin::Pin;
-use std::str::FromStr;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-use super::handle::Inner;
-use super::line::Value;
-use super::{Queue, Take, Taken};
+use super::handle::{Inner, Queue};
+use super::leases::{LeaseExpired, LeaseId};
+use super::take::{Take, Taken};
 use crate::waiting::{Driven, drive, lock};
 
 /// How late a lease may end: the task that looks after them is not woken for one that ends sooner than the rest.
 const LATE_MAX: Duration = Duration::from_millis(100);
-
-/// How many leases end before the loop has a turn.
-const ENDS_IN_SLICE: usize = 64;
 
 /// Stands for a duration that the clock cannot express.
 const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
@@ -60,41 +54,60 @@ pub struct Lease<T: Send + 'static> {
     kept: bool,
 }
 
-/// Names a lease. Its text is 16 hexadecimal digits that nobody can guess who has seen others.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LeaseId(u64);
+// ===== impl Queue =====
 
-/// A text that is no [`LeaseId`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ParseLeaseIdError(());
+impl<T: Send + 'static> Queue<T> {
+    /// Waits in line for a value that must be confirmed within `duration` of being handed out. Unconfirmed it comes back,
+    /// at most a tenth of a second late, before all values that came after it; past the [bound of
+    /// deliveries](super::Builder::deliveries_max) it is a [dead letter](super::Builder::dead_letter).
+    ///
+    /// # Cancel safety
+    ///
+    /// As that of [`take`](Self::take).
+    pub fn lease(&self, duration: Duration) -> Leasing<T>
+    where
+        T: Clone,
+    {
+        Leasing::new(self.take(), duration)
+    }
 
-/// There is no such lease any more.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LeaseExpired(());
+    /// Confirms a [kept](super::Lease::keep) lease: the value is done and does not come back.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such lease: its time was up, or it was confirmed before.
+    pub fn confirm(&self, id: LeaseId) -> Result<(), LeaseExpired> {
+        let mut state = lock(&self.inner.state);
+        let leased = state.leases.end(id).ok_or_else(LeaseExpired::new)?;
+        state.held -= 1;
+        drop(state);
+        drop(leased);
+        Ok(())
+    }
 
-/// A value that was leased too often without a confirmation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeadLetter<T> {
-    /// The value.
-    pub value: T,
-    /// How often it was leased.
-    pub deliveries: u32,
-}
+    /// Gives a [kept](super::Lease::keep) lease up: the value comes back now, as if the time was up.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`confirm`](Self::confirm).
+    pub fn release(&self, id: LeaseId) -> Result<(), LeaseExpired> {
+        let mut state = lock(&self.inner.state);
+        let value = state.leases.end(id).ok_or_else(LeaseExpired::new)?;
+        let aftermath = state.come_back([value], &self.inner.settings);
+        drop(state);
+        self.inner.settle(aftermath);
+        Ok(())
+    }
 
-/// The leases of one queue.
-pub(super) struct Leases<T> {
-    by_id: HashMap<LeaseId, Leased<T>>,
-    // By end, then by the value's place among all values: those that end together come back in order.
-    ends: BTreeMap<(Instant, u64), LeaseId>,
-    // Its keys are random and secret, which makes its hashes such names.
-    names: RandomState,
-    next: u64,
-    driven: bool,
-}
-
-struct Leased<T> {
-    value: Value<T>,
-    end: Instant,
+    fn look_after_leases(&self, runtime: &Handle) {
+        let mut state = lock(&self.inner.state);
+        if state.leases.driven || state.leases.next_end().is_none() {
+            return;
+        }
+        state.leases.driven = true;
+        drop(state);
+        drive(&self.inner, runtime);
+    }
 }
 
 // ===== impl Leasing =====
@@ -191,45 +204,7 @@ impl<T: fmt::Debug + Send + 'static> fmt::Debug for Lease<T> {
     }
 }
 
-// ===== impl Leases =====
-
-impl<T> Leases<T> {
-    pub(super) fn new() -> Self {
-        Self { by_id: HashMap::new(), ends: BTreeMap::new(), names: RandomState::new(), next: 0, driven: false }
-    }
-
-    fn begin(&mut self, value: Value<T>, end: Instant) -> LeaseId {
-        let id = loop {
-            let id = LeaseId(self.names.hash_one(self.next));
-            self.next += 1;
-            // Two numbers have the same hash once in 2^64.
-            if !self.by_id.contains_key(&id) {
-                break id;
-            }
-        };
-        self.ends.insert((end, value.seq), id);
-        self.by_id.insert(id, Leased { value, end });
-        id
-    }
-
-    pub(super) fn end(&mut self, id: LeaseId) -> Option<Value<T>> {
-        let leased = self.by_id.remove(&id)?;
-        self.ends.remove(&(leased.end, leased.value.seq));
-        Some(leased.value)
-    }
-
-    /// Ends the leases whose time is up, or as many as a slice allows.
-    fn end_due(&mut self, now: Instant) -> Vec<Value<T>> {
-        let mut values = Vec::new();
-        while values.len() < ENDS_IN_SLICE {
-            match self.ends.first_key_value() {
-                Some((&(end, _), &id)) if end <= now => values.extend(self.end(id)),
-                _ => break,
-            }
-        }
-        values
-    }
-}
+// ===== impl Inner =====
 
 impl<T: Send + 'static> Driven for Inner<T> {
     fn step(&self) -> Option<Instant> {
@@ -237,7 +212,7 @@ impl<T: Send + 'static> Driven for Inner<T> {
         let mut state = lock(&self.state);
         let values = state.leases.end_due(now);
         let aftermath = state.come_back(values, &self.settings);
-        let next = state.leases.ends.first_key_value().map(|((end, _), _)| (*end).min(now + LATE_MAX));
+        let next = state.leases.next_end().map(|end| end.min(now + LATE_MAX));
         state.leases.driven = next.is_some();
         drop(state);
         self.settle(aftermath);
@@ -253,64 +228,3 @@ impl<T: Send + 'static> Driven for Inner<T> {
         wakes.into_iter().for_each(Waker::wake);
     }
 }
-
-impl<T: Send + 'static> Queue<T> {
-    fn look_after_leases(&self, runtime: &Handle) {
-        let mut state = lock(&self.inner.state);
-        if state.leases.driven || state.leases.ends.is_empty() {
-            return;
-        }
-        state.leases.driven = true;
-        drop(state);
-        drive(&self.inner, runtime);
-    }
-}
-
-// ===== impl LeaseId =====
-
-impl fmt::Display for LeaseId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&format!("{:016x}", self.0))
-    }
-}
-
-impl fmt::Debug for LeaseId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "LeaseId({self})")
-    }
-}
-
-impl FromStr for LeaseId {
-    type Err = ParseLeaseIdError;
-
-    /// Reads what [`Display`](fmt::Display) writes and nothing else.
-    fn from_str(text: &str) -> Result<Self, ParseLeaseIdError> {
-        let canonical = text.len() == 16 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        let number = u64::from_str_radix(text, 16).ok().filter(|_| canonical);
-        number.map(Self).ok_or(ParseLeaseIdError(()))
-    }
-}
-
-// ===== impl errors =====
-
-impl LeaseExpired {
-    pub(super) fn new() -> Self {
-        Self(())
-    }
-}
-
-impl fmt::Display for LeaseExpired {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("there is no such lease: its time was up or it was confirmed, drop what was made of it")
-    }
-}
-
-impl std::error::Error for LeaseExpired {}
-
-impl fmt::Display for ParseLeaseIdError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("not the id of a lease: use it as it was given")
-    }
-}
-
-impl std::error::Error for ParseLeaseIdError {}

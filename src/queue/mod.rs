@@ -38,11 +38,13 @@ mod body;
 mod builder;
 mod handle;
 mod lease;
+mod leases;
 mod line;
 mod take;
 
 pub use body::TakenBody;
 pub use builder::Builder;
 pub use handle::{Queue, QueueFull};
-pub use lease::{DeadLetter, Lease, LeaseExpired, LeaseId, Leasing, ParseLeaseIdError};
+pub use lease::{Lease, Leasing};
+pub use leases::{DeadLetter, LeaseExpired, LeaseId, ParseLeaseIdError};
 pub use take::{Take, Taken};

@@ -35,6 +35,19 @@ pub struct Taken<T> {
     value: Option<Value<T>>,
 }
 
+// ===== impl Queue =====
+
+impl<T: Send + 'static> Queue<T> {
+    /// Waits in line, from the first poll on, for a value.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the line at once. A value that it was given goes to the next: nothing is lost.
+    pub fn take(&self) -> Take<T> {
+        Take::new(self.clone())
+    }
+}
+
 // ===== impl Take =====
 
 impl<T> Take<T> {

@@ -15,15 +15,18 @@
 
 mod histogram;
 mod polled;
+mod shared;
 mod watch;
+mod watching;
 
 pub use histogram::Histogram;
-pub use polled::Watching;
 pub use watch::{LoopStats, LoopWatch};
+pub use watching::Watching;
 
+pub(crate) use polled::Polled;
 #[cfg(feature = "acceptor")]
-pub(crate) use polled::Polling;
-pub(crate) use polled::{Polled, polling};
+pub(crate) use watching::Polling;
+pub(crate) use watching::polling;
 
 use std::fmt;
 use std::io;
@@ -31,7 +34,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use watch::Shared;
+use shared::Shared;
 
 /// A thread that watches event loops and logs those that do not turn. Cheap to clone: clones are the same thread.
 ///

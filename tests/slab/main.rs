@@ -18,6 +18,7 @@ mod races;
 mod returns;
 mod shutdown;
 mod slow;
+mod sockets;
 mod timeouts;
 #[cfg(not(hyper_deferred_tasks))]
 mod unix;

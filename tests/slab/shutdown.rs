@@ -1,13 +1,15 @@
 //! The end of an acceptor, in order and out of it, with connections in every state.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::future::ready;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use futures_util::future::Either;
+use http::{Method, Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
@@ -47,7 +49,7 @@ fn service(park: Park) -> impl Service<Request<Incoming>, Response = Response<Te
         let park = park.clone();
         async move {
             match request.uri().path() {
-                "/large" => Ok(text(Bytes::from(vec![b'x'; LARGE]))),
+                "/large" => Ok(large()),
                 "/read" => {
                     let (parts, body) = request.into_parts();
                     let _read = body.collect().await;
@@ -58,6 +60,10 @@ fn service(park: Park) -> impl Service<Request<Incoming>, Response = Response<Te
             }
         }
     })
+}
+
+fn large() -> Response<TestBody> {
+    text(Bytes::from(vec![b'x'; LARGE]))
 }
 
 impl Everyone {
@@ -171,6 +177,42 @@ fn its_deadline_closes_whoever_is_left() {
     }
     assert!(all.blocked.try_read_to_end().len() < LARGE);
     drop(all);
+    server.join();
+}
+
+/// hyper 1.12 goes on to the next request as soon as the body of the last one has come to its end and its response is in
+/// hyper's buffer, and polls no future of the next one's before there is room for its head.
+#[test]
+fn a_request_that_can_take_no_answer_yet_is_awaited() {
+    let (park, parked, outcomes) = Park::new();
+    let server = Watched::run(
+        || untimed().shutdown_timeout(Duration::from_secs(3600)),
+        || {
+            service_fn(move |request: Request<Incoming>| {
+                if request.method() == Method::GET {
+                    return Either::Left(park.call(request));
+                }
+                tokio::task::spawn_local(request.into_body().collect());
+                Either::Right(ready(Ok(large())))
+            })
+        },
+    );
+    let mut client = server.connect();
+    client.write("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 5\r\n\r\n");
+    let head = client.read_head();
+    assert_eq!(head.status, 200);
+    client.write("helloGET / HTTP/1.1\r\nhost: test\r\n\r\n");
+    let responder = parked.recv_timeout(PATIENCE).unwrap();
+    server.handle.shutdown();
+    // Nobody listens any more: the shutdown has begun before there is room.
+    while TcpStream::connect(server.addr()).is_ok() {}
+    assert_eq!(client.read_body(&head).len(), LARGE);
+    let head = client.read_head();
+    assert_eq!((head.status, head.field("connection")), (503, Some("close")));
+    assert_eq!(client.read_to_end(), b"");
+    assert_eq!(outcomes.recv_timeout(PATIENCE), Ok(Outcome::ShutDown));
+    assert!(responder.send(text("too late")).is_err());
+    drop(client);
     server.join();
 }
 

@@ -3,6 +3,8 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
@@ -219,14 +221,17 @@ fn a_request_that_is_there_is_served_though_its_connection_is_overdue() {
     /// More than are looked at in a turn.
     const CLIENTS: usize = 200;
     const IDLE: Duration = Duration::from_millis(500);
-    let (entered, is_busy) = std::sync::mpsc::channel();
+    let (entered, is_busy) = mpsc::channel();
+    let (all_asked, go_on) = mpsc::channel::<()>();
     let server = Watched::run(
         || acceptor(NEVER, NEVER, IDLE),
         move || {
             service_fn(move |request: Request<Incoming>| {
                 if request.uri().path() == "/busy" {
                     entered.send(()).unwrap();
-                    std::thread::sleep(IDLE);
+                    go_on.recv_timeout(PATIENCE).unwrap();
+                    // Nothing is waited for: it is time alone that makes them overdue.
+                    thread::sleep(IDLE);
                 }
                 std::future::ready(Ok::<_, Infallible>(text("now")))
             })
@@ -247,6 +252,7 @@ fn a_request_that_is_there_is_served_though_its_connection_is_overdue() {
     for client in &mut clients {
         client.get("/now");
     }
+    all_asked.send(()).unwrap();
     for client in &mut clients {
         assert_eq!(client.read_head().status, 200);
     }

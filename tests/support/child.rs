@@ -5,13 +5,13 @@
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, Barrier, mpsc};
 
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::service::Service;
-use hyper_deferred::{Acceptor, BoxError};
+use hyper_deferred::{Acceptor, BoxError, ShutdownHandle};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -95,13 +95,41 @@ where
 {
     let (addr, handle) = (acceptor.local_addr().unwrap(), acceptor.shutdown_handle());
     let run = acceptor.run(|| {
-        let mut interrupted = signal(SignalKind::interrupt()).unwrap();
-        tokio::task::spawn_local(async move {
-            interrupted.recv().await;
-            handle.shutdown();
-        });
+        shut_down_when_interrupted(handle);
         println!("\n{READY}{addr}");
         make_service()
     });
     run.unwrap();
+}
+
+/// The same on several workers.
+pub fn run_workers_until_interrupted<S, B>(workers: usize, acceptor: Acceptor, make_service: impl Fn() -> S + Sync)
+where
+    S: Service<Request<Incoming>, Response = Response<B>> + 'static,
+    S::Error: Into<BoxError>,
+    B: Body + 'static,
+    B::Error: Into<BoxError>,
+{
+    let (addr, handle) = (acceptor.local_addr().unwrap(), acceptor.shutdown_handle());
+    let all_serve = Arc::new(Barrier::new(workers));
+    let run = acceptor.run_workers(workers.try_into().unwrap(), || {
+        shut_down_when_interrupted(handle.clone());
+        let all_serve = all_serve.clone();
+        // A task is first polled when its worker has opened what it needs.
+        tokio::task::spawn_local(async move {
+            if all_serve.wait().is_leader() {
+                println!("\n{READY}{addr}");
+            }
+        });
+        make_service()
+    });
+    run.unwrap();
+}
+
+fn shut_down_when_interrupted(handle: ShutdownHandle) {
+    let mut interrupted = signal(SignalKind::interrupt()).unwrap();
+    tokio::task::spawn_local(async move {
+        interrupted.recv().await;
+        handle.shutdown();
+    });
 }

@@ -17,7 +17,7 @@ mod watched;
 
 pub use by_hand::{Desk, Peer, Task};
 #[cfg(all(unix, feature = "acceptor"))]
-pub use child::{ServerProcess, is_server, run_until_interrupted};
+pub use child::{ServerProcess, is_server, run_until_interrupted, run_workers_until_interrupted};
 pub use client::{Client, Head};
 pub use logs::Logs;
 pub use pass::pass;

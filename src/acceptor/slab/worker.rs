@@ -40,8 +40,8 @@ pub(super) struct Worker<S: App> {
     woken: Taken,
     due: Vec<u32>,
     returned: Vec<Returned<S>>,
-    // While it drains: the next key to be looked at.
-    draining: Option<u32>,
+    // While it drains: the keys below have been looked at.
+    drained: u32,
 }
 
 /// Accepts and serves until `stop` resolves, and then until every connection has ended.
@@ -56,7 +56,7 @@ pub(in super::super) async fn serve<S: App>(
     let mut stop = pin!(stop);
     let mut deadline = pin!(None::<Sleep>);
     poll_fn(|cx| {
-        if worker.draining.is_none() && stop.as_mut().poll(cx).is_ready() {
+        if !worker.common.is_draining() && stop.as_mut().poll(cx).is_ready() {
             worker.begin_drain();
             deadline.set(Some(tokio::time::sleep(worker.common.share.config.shutdown_timeout)));
         }
@@ -85,7 +85,7 @@ impl<S: App> Worker<S> {
             woken: Taken::default(),
             due: Vec::new(),
             returned: Vec::new(),
-            draining: None,
+            drained: 0,
         })
     }
 
@@ -100,7 +100,7 @@ impl<S: App> Worker<S> {
         // Last, so that a place which has become free in this turn is taken in it.
         more |= self.accept_slice();
         self.common.count_bytes();
-        if self.draining.is_some() && self.common.entries.len() == 0 {
+        if self.common.is_draining() && self.common.entries.len() == 0 {
             return Poll::Ready(Ok(()));
         }
         if more || self.poll_sleep(cx).is_ready() {
@@ -232,12 +232,14 @@ impl<S: App> Worker<S> {
     }
 
     fn drain_slice(&mut self) -> bool {
-        let Some(next) = self.draining else { return false };
-        let end = self.common.entries.end().min(next.saturating_add(SLICE as u32));
-        for key in next..end {
+        if !self.common.is_draining() {
+            return false;
+        }
+        let end = self.common.entries.end().min(self.drained.saturating_add(SLICE as u32));
+        for key in self.drained..end {
             self.visit(key, Held::drain);
         }
-        self.draining = Some(end);
+        self.drained = end;
         end < self.common.entries.end()
     }
 
@@ -247,7 +249,6 @@ impl<S: App> Worker<S> {
         if let Some(accept) = self.accept.take() {
             accept.close(self.poll.get_ref().registry());
         }
-        self.draining = Some(0);
         self.common.begin_drain();
     }
 
@@ -300,7 +301,7 @@ fn come_again(cx: &mut Context<'_>) {
 impl<S: App> Drop for Worker<S> {
     fn drop(&mut self) {
         // The loop was dropped before its end: those who wait are answered all the same, as far as that needs no wait.
-        if self.draining.is_none() {
+        if !self.common.is_draining() {
             self.begin_drain();
         }
         self.common.home.close();

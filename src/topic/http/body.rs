@@ -8,9 +8,9 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-#[cfg(feature = "json")]
-use super::several;
 use super::sse;
+#[cfg(feature = "json")]
+use super::sse_several;
 
 /// The body of a [`TopicService`](super::TopicService)'s response: a piece of bytes, or events without an end.
 ///
@@ -28,7 +28,7 @@ enum Kind<T> {
 enum Stream<T> {
     One(sse::Events<T>),
     #[cfg(feature = "json")]
-    Several(several::Events<T>),
+    Several(sse_several::Events<T>),
 }
 
 impl<T> TopicBody<T> {
@@ -41,7 +41,7 @@ impl<T> TopicBody<T> {
     }
 
     #[cfg(feature = "json")]
-    pub(super) fn several(events: several::Events<T>) -> Self {
+    pub(super) fn several(events: sse_several::Events<T>) -> Self {
         Self(Kind::Events(Box::new(Stream::Several(events))))
     }
 

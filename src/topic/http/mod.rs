@@ -16,8 +16,8 @@
 //! newer than the URL. `since` may also be `latest`, as if it was not given, or `oldest`, for all that is kept. `Prefer:
 //! wait=N` (RFC 7240 section 4.3) says how many seconds to wait; `0` does not wait at all.
 //!
-//! A service that [finds several topics](Builder::find_several) for a request answers them together, in JSON that says what
-//! comes from where, with one combined cursor.
+//! A service made with `Builder::find_several`, which needs the feature `json`, answers several topics together, in JSON
+//! that says what comes from where, with one combined cursor.
 //!
 //! ```
 //! use hyper_deferred::Topic;
@@ -35,12 +35,16 @@
 mod body;
 mod builder;
 mod long_poll;
+#[cfg(feature = "json")]
+mod names;
 mod negotiate;
 mod publish;
 mod refusal;
 #[cfg(feature = "json")]
 mod several;
 mod sse;
+#[cfg(feature = "json")]
+mod sse_several;
 
 pub use body::TopicBody;
 pub use builder::Builder;
@@ -114,7 +118,8 @@ impl<T: Send + Sync + 'static> TopicService<T> {
         let here = (shared.enter)(parts)?;
         let subscriber = topic.subscribe(cursor);
         if speaks == Speaks::Events && parts.method == Method::GET {
-            return Ok(ResponseFuture::ready(sse::response(shared, subscriber, here)));
+            let events = sse::Events::new(shared, subscriber, here);
+            return Ok(ResponseFuture::ready(sse::stream(TopicBody::events(events))));
         }
         let (wait, asked) = shared.wait_of(parts);
         Ok(ResponseFuture::long_poll(LongPoll::new(subscriber, here, wait, asked)))

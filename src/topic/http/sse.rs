@@ -11,7 +11,6 @@ use http::{HeaderValue, Response};
 
 use super::super::{Batch, Cursor, Gap, Subscriber};
 use super::NO_STORE;
-use super::body::TopicBody;
 use super::builder::{Present, Shared};
 use super::negotiate::EVENT_STREAM;
 use crate::draining::is_draining;
@@ -40,25 +39,8 @@ pub(super) struct Events<T> {
     _here: Option<Present>,
 }
 
-/// Begins a stream where `subscriber` stands.
-pub(super) fn response<T>(
-    shared: &Arc<Shared<T>>,
-    subscriber: Subscriber<T>,
-    here: Option<Present>,
-) -> Response<TopicBody<T>> {
-    let first = greeting(shared, &subscriber.cursor());
-    let events = Events {
-        heartbeat: Deadline::new(Alarm::after(shared.heartbeat)),
-        shared: shared.clone(),
-        first: Some(first),
-        subscriber,
-        _here: here,
-    };
-    stream(TopicBody::events(events))
-}
-
 /// The response that streams `body`.
-pub(super) fn stream<T>(body: TopicBody<T>) -> Response<TopicBody<T>> {
+pub(super) fn stream<B>(body: B) -> Response<B> {
     let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM));
@@ -74,6 +56,19 @@ pub(super) fn greeting<T>(shared: &Shared<T>, cursor: &impl Display) -> Bytes {
 }
 
 // ===== impl Events =====
+
+impl<T> Events<T> {
+    /// Begins where `subscriber` stands.
+    pub(super) fn new(shared: &Arc<Shared<T>>, subscriber: Subscriber<T>, here: Option<Present>) -> Self {
+        Self {
+            heartbeat: Deadline::new(Alarm::after(shared.heartbeat)),
+            shared: shared.clone(),
+            first: Some(greeting(shared, &subscriber.cursor())),
+            subscriber,
+            _here: here,
+        }
+    }
+}
 
 impl<T: 'static> Events<T> {
     /// The next bytes; `None` when the server is about to end and there is nothing left to tell.

@@ -55,7 +55,7 @@ impl<A, B: Body, T> HttpServerConnExec<A, B> for T {}
 /// - HTTP/1 connections differ from hyper's in what [`http1::Builder`] tells.
 /// - The time for a connection's first byte, and for the preface of HTTP/2, is limited by
 ///   [`first_byte_timeout`](Http1Builder::first_byte_timeout). hyper-util waits for ever.
-/// - With [`http2_only`](Self::http2_only), the server's settings are written when the client's preface has come, not
+/// - With `http2_only`, the server's settings are written when the client's preface has come, not
 ///   before; and a graceful shutdown before that closes the connection, while hyper 1.12 goes on waiting for it.
 /// - HTTP/2 has tokio's timer, so that its keep-alive settings work without another.
 #[derive(Clone, Debug)]

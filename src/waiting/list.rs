@@ -14,6 +14,9 @@ const DETACHED: u32 = u32::MAX - 1;
 // A slab at its limit grows by an eighth, not to the double: the room is paid for by those who wait.
 const GROWTH_DIVISOR: usize = 8;
 
+// Room for so many nodes is kept for the next ones, of 32 bytes each: many lists have one or two who come and go.
+const KEPT_MAX: usize = 2;
+
 /// The nodes, each in at most one list.
 pub(crate) struct Slots<T> {
     slab: Slab<Node<T>>,
@@ -89,7 +92,7 @@ impl<T> Slots<T> {
     pub(crate) fn remove_detached(&mut self, key: u32) -> T {
         debug_assert!(!self.is_linked(key), "its list would still lead to it");
         let item = self.slab.remove(key as usize).item;
-        if self.slab.is_empty() {
+        if self.slab.is_empty() && self.slab.capacity() > KEPT_MAX {
             // Nobody waits: a crowd of the past must cost nothing.
             self.slab = Slab::new();
         }

@@ -28,6 +28,9 @@ pub(super) struct Evicted<T> {
     _batch: Option<Arc<Shared<T>>>,
 }
 
+/// A batch that was put together before, to be dropped like what has left.
+type Replaced<T> = Option<Arc<Shared<T>>>;
+
 // ===== impl History =====
 
 impl<T> History<T> {
@@ -104,7 +107,7 @@ impl<T> History<T> {
     }
 
     /// Gives up what was put together last: nobody is left who is likely to stand at the same place.
-    pub(super) fn forget_last(&mut self) -> Option<Arc<Shared<T>>> {
+    pub(super) fn forget_last(&mut self) -> Replaced<T> {
         self.last.take()
     }
 
@@ -114,7 +117,7 @@ impl<T> History<T> {
         cursor: Cursor,
         epoch: Epoch,
         settings: &Arc<Settings<T>>,
-    ) -> Option<(Batch<T>, Option<Arc<Shared<T>>>)> {
+    ) -> Option<(Batch<T>, Replaced<T>)> {
         let oldest = self.oldest();
         let (first, gap) = if cursor.epoch != epoch || cursor.seq > self.head {
             (oldest, Gap::Unknown)
@@ -129,7 +132,7 @@ impl<T> History<T> {
         Some((Batch { shared, gap }, replaced))
     }
 
-    fn share(&mut self, first: Cursor, settings: &Arc<Settings<T>>) -> (Arc<Shared<T>>, Option<Arc<Shared<T>>>) {
+    fn share(&mut self, first: Cursor, settings: &Arc<Settings<T>>) -> (Arc<Shared<T>>, Replaced<T>) {
         if let Some(last) = &self.last {
             if last.first == first.seq && last.head == self.head {
                 return (last.clone(), None);

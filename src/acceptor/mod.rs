@@ -5,7 +5,7 @@
 //! | `mod.rs` | [`Acceptor`]: what a user sets and calls |
 //! | `config.rs` | what a user has set |
 //! | `listener.rs` | binding, and what to do when accepting fails |
-//! | `shutdown.rs` | the signal to end, and the count of who has not |
+//! | `shutdown.rs` | the signal to end, and how far a shutdown is |
 //! | `stats.rs` | what it has done, and holds |
 //! | `workers.rs`, `share.rs` | a thread for each worker, and what they have in common |
 //! | `watched.rs` | what a watchdog is told |

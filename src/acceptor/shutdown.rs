@@ -1,11 +1,9 @@
-//! How an acceptor ends: the signal that begins it, and the count of the connections that have yet to finish.
+//! How an acceptor ends: the signal that begins it, and how far it is.
 //!
-//! Two channels, because two parties signal. [`ShutdownHandle`] tells the accept loop to stop, from anywhere. The loop
-//! tells its connections through a [`Drain`] of its own; each of them holds a [`Stop`], and the drain is over when
-//! none is held any more. Dropping the drain (the accept loop was dropped) ends the connections too.
+//! [`ShutdownHandle`] tells the accept loop to stop, from anywhere. How the loop tells its connections, and waits for
+//! them, is its own affair: the slab and the tasks have their own ways.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -19,25 +17,14 @@ pub struct ShutdownHandle {
     stop: Arc<watch::Sender<bool>>,
 }
 
-/// What the accept loop tells its connections.
+/// How far a shutdown is: what an accept loop tells its connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+pub(super) enum Phase {
     Serving,
     /// Finish what is active, answer what is parked, close what is idle.
     Draining,
     /// The deadline has passed.
     Closing,
-}
-
-/// The accept loop's end: tells the connections, and waits for them.
-pub(super) struct Drain {
-    phase: watch::Sender<Phase>,
-}
-
-/// A connection's end. It is counted by being held.
-#[derive(Clone)]
-pub(super) struct Stop {
-    phase: watch::Receiver<Phase>,
 }
 
 // ===== impl ShutdownHandle =====
@@ -60,56 +47,5 @@ impl ShutdownHandle {
     pub(super) async fn requested(&self) {
         // The sender is held by `self`, so that the only error, its absence, cannot happen.
         let _ = self.stop.subscribe().wait_for(|stop| *stop).await;
-    }
-}
-
-// ===== impl Drain =====
-
-impl Drain {
-    pub(super) fn new() -> Self {
-        Self { phase: watch::Sender::new(Phase::Serving) }
-    }
-
-    /// What a new connection holds.
-    pub(super) fn stop(&self) -> Stop {
-        Stop { phase: self.phase.subscribe() }
-    }
-
-    /// Tells every connection to finish.
-    #[cfg_attr(hyper_deferred_tasks, allow(dead_code, reason = "for the slab"))]
-    pub(super) fn begin(&self) {
-        self.phase.send_replace(Phase::Draining);
-    }
-
-    /// Tells every connection to close, whatever it does.
-    #[cfg_attr(hyper_deferred_tasks, allow(dead_code, reason = "for the slab"))]
-    pub(super) fn close(&self) {
-        self.phase.send_replace(Phase::Closing);
-    }
-
-    /// Tells every connection to finish, for `timeout` at most, and waits until the last one has.
-    #[cfg_attr(all(unix, not(hyper_deferred_tasks)), allow(dead_code, reason = "the slab counts on its own"))]
-    pub(super) async fn finish(self, timeout: Duration) {
-        self.phase.send_replace(Phase::Draining);
-        if tokio::time::timeout(timeout, self.phase.closed()).await.is_err() {
-            tracing::debug!(connections = self.phase.receiver_count(), "closing what the shutdown's deadline left");
-            self.phase.send_replace(Phase::Closing);
-            self.phase.closed().await;
-        }
-    }
-}
-
-// ===== impl Stop =====
-
-impl Stop {
-    /// Resolves when the connection is to finish.
-    pub(super) async fn draining(&mut self) {
-        // An error means that the accept loop was dropped, which is as good a reason.
-        let _ = self.phase.wait_for(|phase| *phase != Phase::Serving).await;
-    }
-
-    /// Resolves when the connection is to close, whatever it does.
-    pub(super) async fn closing(&mut self) {
-        let _ = self.phase.wait_for(|phase| *phase == Phase::Closing).await;
     }
 }

@@ -124,9 +124,10 @@ impl FromStr for Cursor {
 
     /// Reads what [`Display`](fmt::Display) writes and nothing else: one cursor has one text.
     fn from_str(text: &str) -> Result<Self, ParseCursorError> {
-        let (epoch, seq) = text.split_once('.').ok_or(ParseCursorError(()))?;
+        let (epoch, rest) = text.split_at_checked(EPOCH_DIGITS).ok_or(ParseCursorError(()))?;
+        let seq = rest.strip_prefix('.').ok_or(ParseCursorError(()))?;
         let canonical = !seq.is_empty() && seq.len() <= SEQ_DIGITS_MAX && (seq == "0" || !seq.starts_with('0'));
-        if epoch.len() != EPOCH_DIGITS || !canonical {
+        if !canonical {
             return Err(ParseCursorError(()));
         }
         Ok(Self { epoch: Epoch(number(epoch)?), seq: number(seq)? })

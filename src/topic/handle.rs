@@ -226,8 +226,11 @@ impl<T> Topic<T> {
     /// The one way to read: gives what comes after `cursor` and the place back, or parks in it.
     pub(super) fn poll_place(&self, cursor: Cursor, place: &mut Place, cx: &Context<'_>) -> Poll<Batch<T>> {
         let inner = &self.inner;
-        let now = coarse_now();
         let mut state = lock(&inner.state);
+        if state.waits_for_more(cursor, place, cx) {
+            return Poll::Pending;
+        }
+        let now = coarse_now();
         state.used = now;
         let outdated = state.history.evict(now, &inner.settings);
         let read = if state.is_ahead(cursor) {
@@ -249,9 +252,12 @@ impl<T> Topic<T> {
                 Poll::Pending
             }
             Some((batch, replaced)) => {
+                let waited = !place.is_none();
                 let left = state.leave(place);
+                // While that is in the processor's cache; with the next message it will be out of it.
+                let last = if waited && state.waiters.len() == 0 { state.history.forget_last() } else { None };
                 drop(state);
-                drop((left, replaced));
+                drop((left, replaced, last));
                 wakes.into_iter().for_each(Waker::wake);
                 Poll::Ready(batch)
             }
@@ -281,7 +287,10 @@ impl<T> Topic<T> {
     pub(super) fn trim(&self) {
         let mut state = lock(&self.inner.state);
         let outdated = state.history.evict(Instant::now(), &self.inner.settings);
-        let spare = (state.waiters.len() == 0).then(|| state.history.shrink());
+        let spare = (state.waiters.len() == 0).then(|| {
+            state.waiters = Waiters::new();
+            state.history.shrink()
+        });
         drop(state);
         drop((outdated, spare));
     }
@@ -304,6 +313,12 @@ impl<T> fmt::Debug for Topic<T> {
 impl<T> State<T> {
     fn latest(&self) -> Cursor {
         Cursor { epoch: self.epoch, seq: self.history.head() }
+    }
+
+    /// Whether the owner of `place` is parked there as it is and has nothing to do: whoever is woken for something else
+    /// finds that out first.
+    fn waits_for_more(&self, cursor: Cursor, place: &Place, cx: &Context<'_>) -> bool {
+        cursor == self.latest() && self.waiters.is_parked(place, cx)
     }
 
     /// See [`Fed::is_ahead`].

@@ -14,8 +14,8 @@ use super::settings::Settings;
 pub(super) struct History<T> {
     kept: VecDeque<Message<T>>,
     bytes: usize,
-    // When the oldest was published: kept here, because the message itself is seldom in the processor's cache.
-    oldest_at: Option<Instant>,
+    // After when the oldest is outdated: kept here, because the message itself is seldom in the processor's cache.
+    outdated_at: Option<Instant>,
     // The number that the next message gets.
     head: u64,
     // What was put together last. All who stand at the same place share it.
@@ -28,11 +28,14 @@ pub(super) struct Evicted<T> {
     _batch: Option<Arc<Shared<T>>>,
 }
 
+/// A batch that was put together before, to be dropped like what has left.
+type Replaced<T> = Option<Arc<Shared<T>>>;
+
 // ===== impl History =====
 
 impl<T> History<T> {
     pub(super) fn new() -> Self {
-        Self { kept: VecDeque::new(), bytes: 0, oldest_at: None, head: 0, last: None }
+        Self { kept: VecDeque::new(), bytes: 0, outdated_at: None, head: 0, last: None }
     }
 
     /// The number of the next message.
@@ -46,32 +49,47 @@ impl<T> History<T> {
     }
 
     /// Adds `message`, which has the number [`head`](Self::head) and fits.
-    pub(super) fn push(&mut self, message: Message<T>, settings: &Settings<T>) -> Evicted<T> {
+    pub(super) fn push(&mut self, message: Message<T>, settings: &Settings<T>) -> Option<Evicted<T>> {
         debug_assert_eq!(message.seq(), self.head, "messages are numbered without a hole");
         let now = message.at();
         self.bytes += message.encoded().len();
         self.head += 1;
-        self.oldest_at.get_or_insert(now);
         self.kept.push_back(message);
+        if self.kept.len() == 1 {
+            self.note_oldest(settings);
+        }
         self.evict(now, settings)
     }
 
     /// Drops what is over one of the bounds at `now`.
-    pub(super) fn evict(&mut self, now: Instant, settings: &Settings<T>) -> Evicted<T> {
+    #[inline]
+    pub(super) fn evict(&mut self, now: Instant, settings: &Settings<T>) -> Option<Evicted<T>> {
+        // Mostly there is nothing to drop, which everyone who waits finds out.
+        self.is_over(now, settings).then(|| self.evict_oldest(now, settings))
+    }
+
+    /// Whether the oldest message has to go.
+    #[inline]
+    fn is_over(&self, now: Instant, settings: &Settings<T>) -> bool {
+        self.outdated_at.is_some_and(|at| now > at)
+            || self.kept.len() > settings.history_count_max
+            || self.bytes > settings.history_bytes_max
+    }
+
+    fn evict_oldest(&mut self, now: Instant, settings: &Settings<T>) -> Evicted<T> {
         let mut evicted = Vec::new();
-        while let Some(at) = self.oldest_at {
-            let outdated = settings.history_age_max.is_some_and(|age| now.saturating_duration_since(at) > age);
-            let full = self.kept.len() > settings.history_count_max || self.bytes > settings.history_bytes_max;
-            if !(outdated || full) {
-                break;
-            }
-            if let Some(message) = self.kept.pop_front() {
-                self.bytes -= message.encoded().len();
-                evicted.push(message);
-            }
-            self.oldest_at = self.kept.front().map(Message::at);
+        while self.is_over(now, settings) {
+            let Some(message) = self.kept.pop_front() else { break };
+            self.bytes -= message.encoded().len();
+            evicted.push(message);
+            self.note_oldest(settings);
         }
         Evicted { _messages: evicted, _batch: None }
+    }
+
+    fn note_oldest(&mut self, settings: &Settings<T>) {
+        let oldest = self.kept.front().zip(settings.history_age_max);
+        self.outdated_at = oldest.and_then(|(message, age)| message.at().checked_add(age));
     }
 
     /// Drops everything: the next message has the number `head`, whatever was here before.
@@ -88,13 +106,18 @@ impl<T> History<T> {
         Evicted { _messages: Vec::new(), _batch: self.last.take() }
     }
 
+    /// Gives up what was put together last: nobody is left who is likely to stand at the same place.
+    pub(super) fn forget_last(&mut self) -> Replaced<T> {
+        self.last.take()
+    }
+
     /// What a reader who stands at `cursor` gets; `None` when there is nothing new.
     pub(super) fn read(
         &mut self,
         cursor: Cursor,
         epoch: Epoch,
         settings: &Arc<Settings<T>>,
-    ) -> Option<(Batch<T>, Evicted<T>)> {
+    ) -> Option<(Batch<T>, Replaced<T>)> {
         let oldest = self.oldest();
         let (first, gap) = if cursor.epoch != epoch || cursor.seq > self.head {
             (oldest, Gap::Unknown)
@@ -106,10 +129,10 @@ impl<T> History<T> {
             (cursor.seq, Gap::None)
         };
         let (shared, replaced) = self.share(Cursor { epoch, seq: first }, settings);
-        Some((Batch { shared, gap }, Evicted { _messages: Vec::new(), _batch: replaced }))
+        Some((Batch { shared, gap }, replaced))
     }
 
-    fn share(&mut self, first: Cursor, settings: &Arc<Settings<T>>) -> (Arc<Shared<T>>, Option<Arc<Shared<T>>>) {
+    fn share(&mut self, first: Cursor, settings: &Arc<Settings<T>>) -> (Arc<Shared<T>>, Replaced<T>) {
         if let Some(last) = &self.last {
             if last.first == first.seq && last.head == self.head {
                 return (last.clone(), None);

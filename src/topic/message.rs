@@ -125,8 +125,12 @@ impl<T> Batch<T> {
     }
 
     /// The headers of an answer without a gap, built once like [`body`](Self::body).
-    pub(super) fn headers(&self, build: impl FnOnce(&Self) -> HeaderMap) -> HeaderMap {
-        self.shared.headers.get_or_init(|| build(self)).clone()
+    pub(super) fn into_headers(mut self, build: impl FnOnce(&Self) -> HeaderMap) -> HeaderMap {
+        if let Some(alone) = Arc::get_mut(&mut self.shared) {
+            // The last who gets them need not copy them.
+            return alone.headers.take().unwrap_or_else(|| build(&self));
+        }
+        self.shared.headers.get_or_init(|| build(&self)).clone()
     }
 }
 

@@ -65,6 +65,12 @@ impl Waiters {
         wakers
     }
 
+    /// Whether the owner of `place` is parked already, with this waker.
+    pub(super) fn is_parked(&self, place: &Place, cx: &Context<'_>) -> bool {
+        // Who was woken and not parked anew has no waker here.
+        !place.is_none() && self.slots.get(place.0).will_wake(cx.waker()) && self.slots.is_linked(place.0)
+    }
+
     /// Parks the owner of `place`, at the end if it was not parked already. The waker that it had before is given back,
     /// because dropping one may run foreign code.
     #[must_use = "to be dropped when no lock is held"]

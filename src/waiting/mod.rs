@@ -21,6 +21,9 @@ use slab::Slab;
 // A slab at its limit grows by an eighth, not to the double: the room is paid for by those who wait.
 const GROWTH_DIVISOR: usize = 8;
 
+// Room for so many items is kept for the next ones, of 32 bytes each: many lists have one or two who come and go.
+const KEPT_MAX: usize = 2;
+
 /// Locks also after a panic elsewhere: no code of a caller runs under these locks, and each leaves its data whole.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -38,7 +41,7 @@ fn insert<T>(slab: &mut Slab<T>, item: T) -> u32 {
 /// Takes an item out.
 fn remove<T>(slab: &mut Slab<T>, key: u32) -> T {
     let item = slab.remove(key as usize);
-    if slab.is_empty() {
+    if slab.is_empty() && slab.capacity() > KEPT_MAX {
         // Nobody waits: a crowd of the past must cost nothing.
         *slab = Slab::new();
     }

@@ -7,9 +7,8 @@ use std::sync::Arc;
 use mio::Registry;
 use tokio::time::Instant;
 
-use super::super::config::ShutdownResponse;
 use super::super::share::Share;
-use super::super::shutdown::Drain;
+use super::super::shutdown::Phase;
 use super::super::stats::Counters;
 use super::engine::{Engine, Vacant};
 use super::entries::Entries;
@@ -30,8 +29,6 @@ pub(super) struct Common<S: App> {
     pub(super) wheel: Wheel,
     pub(super) registration: Registration,
     pub(super) home: Rc<Home<S>>,
-    pub(super) drain: Drain,
-    pub(super) shutdown_response: ShutdownResponse,
     /// A hyper that no connection has.
     pub(super) vacant: Option<Vacant<S>>,
     /// The time at the beginning of the turn.
@@ -53,9 +50,7 @@ impl<S: App> Common<S> {
             entries: Entries::new(share.room.clone()),
             wheel: Wheel::new(now),
             registration: Registration::new()?,
-            home: Rc::new(Home::new(registry.try_clone()?, share.counters.clone())),
-            drain: Drain::new(),
-            shutdown_response: share.config.shutdown_response.clone(),
+            home: Rc::new(Home::new(registry.try_clone()?, share.clone())),
             vacant: None,
             now,
             share,
@@ -75,7 +70,7 @@ impl<S: App> Common<S> {
     /// From now on what is there comes to its end.
     pub(super) fn begin_drain(&mut self) {
         self.draining = true;
-        self.drain.begin();
+        self.home.tell(Phase::Draining);
     }
 
     /// Why one more request may not be parked, if it may not.

@@ -4,21 +4,22 @@
 //! connection is dormant again it goes back to the slab.
 
 use std::cell::{Cell, RefCell};
-use std::future::{Future as _, poll_fn};
+use std::collections::BTreeMap;
+use std::future::Future;
 use std::io;
+use std::mem::replace;
 use std::os::fd::RawFd;
-use std::pin::pin;
+use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 
 use super::super::config::ShutdownResponse;
 use super::super::service::own;
-use super::super::shutdown::Stop;
-use super::super::stats::Counters;
+use super::super::share::Share;
+use super::super::shutdown::Phase;
 use super::engine::Engine;
 use super::{App, Waiting};
 use crate::deferred::Outcome;
@@ -28,13 +29,17 @@ use crate::server::conn::deadline::Deadline;
 use crate::server::conn::io::End;
 use crate::server::conn::settings::{Settings, Wait};
 
-/// Where connections come back to.
+/// What the worker and the tasks know of each other: where connections come back to, and how far the shutdown is.
 pub(super) struct Home<S: App> {
     returned: RefCell<Vec<Returned<S>>>,
     worker: RefCell<Option<Waker>>,
+    phase: Cell<Phase>,
+    // The tasks, by their connections' keys. To be told something is so rare that a task does not look out for it each
+    // time that it is polled, as it would have to with a channel.
+    tasks: RefCell<BTreeMap<u32, Waker>>,
     closed: Cell<bool>,
     registry: Registry,
-    counters: Arc<Counters>,
+    share: Share,
 }
 
 /// A connection that has come back, or a place whose connection has ended.
@@ -50,29 +55,50 @@ pub(super) struct Back<S: App> {
     pub(super) end: Option<End>,
 }
 
-/// What a connection takes along.
-pub(super) struct Luggage {
-    pub(super) stop: Stop,
-    pub(super) shutdown_response: ShutdownResponse,
-    pub(super) settings: Arc<Settings>,
-    /// For a head that hyper waits for though it is not put away.
-    pub(super) deadline: Deadline,
-    /// The socket's.
-    pub(super) descriptor: RawFd,
-}
-
 /// The promise that a place in the slab is given back, whatever becomes of the task; it is counted by being held.
 pub(super) struct Place<S: App> {
     home: Rc<Home<S>>,
     key: u32,
-    connection: Option<Back<S>>,
+    // The home knows the task.
+    known: bool,
+    // The place has been given back.
+    given_back: bool,
+}
+
+/// The task: drives a connection until it is dormant again, or at its end.
+///
+/// What it touches each time that it is polled is in front and small: with very many streams the cache is what counts.
+#[must_use = "futures do nothing unless polled"]
+pub(super) struct Task<S: App> {
+    // Before the place: what its drop runs finds the place taken.
+    engine: Option<Engine<S>>,
+    place: Place<S>,
+    // The socket's.
+    descriptor: RawFd,
+    // For a head that hyper waits for though it is not put away.
+    deadline: Deadline,
+}
+
+/// Why a connection needs its task no more.
+enum Left {
+    Ended,
+    Rests,
+    PeerGone,
 }
 
 // ===== impl Home =====
 
 impl<S: App> Home<S> {
-    pub(super) fn new(registry: Registry, counters: Arc<Counters>) -> Self {
-        Self { returned: RefCell::default(), worker: RefCell::default(), closed: Cell::new(false), registry, counters }
+    pub(super) fn new(registry: Registry, share: Share) -> Self {
+        Self {
+            returned: RefCell::default(),
+            worker: RefCell::default(),
+            phase: Cell::new(Phase::Serving),
+            tasks: RefCell::default(),
+            closed: Cell::new(false),
+            registry,
+            share,
+        }
     }
 
     /// The worker's poll shall not watch a socket that has been upgraded and is someone else's now. It may be closed
@@ -92,82 +118,113 @@ impl<S: App> Home<S> {
         self.returned.take()
     }
 
-    /// The worker has gone: who comes back is dropped.
+    /// Tells all tasks, and those that are yet to come.
+    pub(super) fn tell(&self, phase: Phase) {
+        self.phase.set(phase);
+        // Not under the borrow: who knows what a wake does.
+        let tasks: Vec<Waker> = self.tasks.borrow().values().cloned().collect();
+        tasks.into_iter().for_each(Waker::wake);
+    }
+
+    /// The worker has gone: the tasks end, and who comes back is dropped.
     pub(super) fn close(&self) {
         self.closed.set(true);
         drop(self.returned.take());
+        self.tell(Phase::Closing);
     }
 }
 
 // ===== impl Place =====
 
 impl<S: App> Place<S> {
-    pub(super) fn new(home: Rc<Home<S>>, key: u32) -> Self {
-        home.counters.active.increment();
-        Self { home, key, connection: None }
+    fn new(home: Rc<Home<S>>, key: u32) -> Self {
+        home.share.counters.active.increment();
+        Self { home, key, known: false, given_back: false }
     }
-}
 
-impl<S: App> Drop for Place<S> {
-    fn drop(&mut self) {
-        self.home.counters.active.decrement();
-        let returned = Returned { key: self.key, connection: self.connection.take() };
-        if self.home.closed.get() {
+    /// Lets the home know the task that `cx` belongs to: a task has one waker for as long as it lives.
+    fn make_known(&mut self, cx: &Context<'_>) {
+        if !replace(&mut self.known, true) {
+            self.home.tasks.borrow_mut().insert(self.key, cx.waker().clone());
+        }
+    }
+
+    fn give_back(&mut self, connection: Option<Back<S>>) {
+        if replace(&mut self.given_back, true) {
             return;
         }
-        self.home.returned.borrow_mut().push(returned);
-        let worker = self.home.worker.take();
+        let home = &self.home;
+        home.share.counters.active.decrement();
+        let task = home.tasks.borrow_mut().remove(&self.key);
+        drop(task);
+        if home.closed.get() {
+            return;
+        }
+        home.returned.borrow_mut().push(Returned { key: self.key, connection });
+        let worker = home.worker.take();
         if let Some(worker) = worker {
             worker.wake();
         }
     }
 }
 
-// ===== helpers =====
-
-/// Drives a connection until it is dormant again, or at its end.
-pub(super) async fn drive<S: App>(mut engine: Engine<S>, mut place: Place<S>, mut luggage: Luggage) {
-    let mut stop = luggage.stop.clone();
-    let mut draining = pin!(luggage.stop.draining());
-    let mut closing = pin!(stop.closing());
-    let mut drained = false;
-    let left = poll_fn(|cx| {
-        if !drained {
-            drained = draining.as_mut().poll(cx).is_ready();
-        }
-        let polled = poll_once(&mut engine, drained.then_some(&luggage.shutdown_response), cx);
-        if polled.is_ready() {
-            return polled;
-        }
-        if is_overdue(&mut engine, &mut luggage.deadline, &luggage.settings, cx) {
-            tracing::debug!("a client kept its connection waiting for too long");
-            place.home.counters.timed_out.increment();
-            return Poll::Ready(Left::Ended);
-        }
-        closing.as_mut().poll(cx).map(|()| Left::Ended)
-    })
-    .await;
-    let end = match left {
-        Left::Ended => {
-            if engine.active().upgrade_asked() {
-                place.home.deregister(luggage.descriptor);
-            }
-            return;
-        }
-        Left::Rests => None,
-        Left::PeerGone => Some(End::Eof),
-    };
-    if let Some((waiting, met)) = engine.into_waiting() {
-        place.connection = Some(Back { waiting, end: met.or(end) });
+impl<S: App> Drop for Place<S> {
+    fn drop(&mut self) {
+        self.give_back(None);
     }
 }
 
-/// Why a connection needs its task no more.
-enum Left {
-    Ended,
-    Rests,
-    PeerGone,
+// ===== impl Task =====
+
+impl<S: App> Task<S> {
+    /// For the connection that has its place at `key`. A head that it waits for has to be whole by `deadline`.
+    pub(super) fn new(home: Rc<Home<S>>, key: u32, engine: Engine<S>, descriptor: RawFd, deadline: Deadline) -> Self {
+        Self { engine: Some(engine), place: Place::new(home, key), descriptor, deadline }
+    }
+
+    fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<Left> {
+        let Self { engine: Some(engine), place, deadline, .. } = self else { return Poll::Ready(Left::Ended) };
+        place.make_known(cx);
+        let home = &*place.home;
+        let phase = home.phase.get();
+        let config = &*home.share.config;
+        let draining = (phase != Phase::Serving).then_some(&config.shutdown_response);
+        if let Poll::Ready(left) = poll_once(engine, draining, cx) {
+            return Poll::Ready(left);
+        }
+        if is_overdue(engine, deadline, &config.settings, cx) {
+            tracing::debug!("a client kept its connection waiting for too long");
+            home.share.counters.timed_out.increment();
+            return Poll::Ready(Left::Ended);
+        }
+        if phase == Phase::Closing { Poll::Ready(Left::Ended) } else { Poll::Pending }
+    }
 }
+
+impl<S: App> Future for Task<S> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let left = ready!(self.poll_left(cx));
+        let Some(mut engine) = self.engine.take() else { return Poll::Ready(()) };
+        let end = match left {
+            Left::Ended => {
+                if engine.active().upgrade_asked() {
+                    self.place.home.deregister(self.descriptor);
+                }
+                return Poll::Ready(());
+            }
+            Left::Rests => None,
+            Left::PeerGone => Some(End::Eof),
+        };
+        if let Some((waiting, met)) = engine.into_waiting() {
+            self.place.give_back(Some(Back { waiting, end: met.or(end) }));
+        }
+        Poll::Ready(())
+    }
+}
+
+// ===== helpers =====
 
 fn poll_once<S: App>(
     engine: &mut Engine<S>,
@@ -175,7 +232,11 @@ fn poll_once<S: App>(
     cx: &mut Context<'_>,
 ) -> Poll<Left> {
     loop {
-        if let Poll::Ready(result) = while_draining(shutdown_response.is_some(), || engine.poll(cx)) {
+        let polled = match shutdown_response {
+            Some(_) => while_draining(true, || engine.poll(cx)),
+            None => engine.poll(cx),
+        };
+        if let Poll::Ready(result) = polled {
             if let Err(error) = result {
                 tracing::debug!(%error, "a connection ended with an error");
             }

@@ -9,7 +9,7 @@ use tokio::task::coop;
 use super::super::service::{own, service_unavailable};
 use super::common::Common;
 use super::engine::{Engine, Left};
-use super::graduate::{self, Luggage, Place};
+use super::graduate::Task;
 use super::held::Held;
 use super::ready::EntryWaker;
 use super::stream::in_place;
@@ -186,7 +186,7 @@ impl<S: App> Held<S> {
         let response = if cause == Outcome::ShutDown {
             self.dormant.notes.last = true;
             common.counters().shut_down.increment();
-            (common.shutdown_response)()
+            (common.share.config.shutdown_response)()
         } else {
             common.counters().refused.increment();
             service_unavailable()
@@ -346,14 +346,6 @@ fn graduate<S: App>(common: &Common<S>, key: u32, mut engine: Engine<S>, descrip
     if engine.active().has_large_head() && head_due.is_set() {
         deadline.set(&common.settings.clock, Some(common.wheel.until(head_due, common.now)));
     }
-    let luggage = Luggage {
-        stop: common.drain.stop(),
-        shutdown_response: common.shutdown_response.clone(),
-        settings: common.settings.clone(),
-        deadline,
-        descriptor,
-    };
     common.counters().graduated.increment();
-    let place = Place::new(common.home.clone(), key);
-    tokio::task::spawn_local(graduate::drive(engine, place, luggage));
+    tokio::task::spawn_local(Task::new(common.home.clone(), key, engine, descriptor, deadline));
 }

@@ -14,6 +14,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, Sleep};
 
 use super::super::share::Share;
+use super::super::shutdown::Phase;
 use super::App;
 use super::accept::Accept;
 use super::common::Common;
@@ -255,7 +256,7 @@ impl<S: App> Worker<S> {
     /// Ends what the shutdown's deadline has left.
     fn close(&mut self) {
         tracing::debug!(connections = self.common.entries.len(), "closing what the shutdown's deadline left");
-        self.common.drain.close();
+        self.common.home.tell(Phase::Closing);
         for key in 0..self.common.entries.end() {
             self.visit(key, |held, common| held.close(common));
         }

@@ -15,9 +15,9 @@ use tokio::net::TcpStream;
 
 use super::super::service::{Client, Served, own};
 use super::super::share::Share;
-use super::super::shutdown::Stop;
 use super::super::stats::Counters;
 use super::counted::{Counted, Counts};
+use super::drain::Stop;
 use crate::BoxError;
 use crate::draining::while_draining;
 use crate::server::conn::http1::Builder;

@@ -7,6 +7,7 @@
 
 mod connection;
 mod counted;
+mod drain;
 
 use std::future::Future;
 use std::io;
@@ -22,8 +23,8 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::listener::{Backoff, is_connection_error};
 use super::share::Share;
-use super::shutdown::Drain;
 use crate::BoxError;
+use drain::Drain;
 
 /// Accepts connections and remembers how that went.
 struct Listener {

@@ -110,7 +110,7 @@ impl<T: 'static> LongPoll<T> {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Response<TopicBody<T>>> {
         let mut response = match self.subscriber.poll_next(cx) {
-            Poll::Ready(batch) => self.news(&batch),
+            Poll::Ready(batch) => self.news(batch),
             Poll::Pending => {
                 if let Some(deadline) = &mut self.deadline {
                     ready!(deadline.poll(cx));
@@ -122,19 +122,20 @@ impl<T: 'static> LongPoll<T> {
         Poll::Ready(response)
     }
 
-    fn news(&self, batch: &Batch<T>) -> Response<TopicBody<T>> {
+    fn news(&self, batch: Batch<T>) -> Response<TopicBody<T>> {
         let mut response = Response::new(TopicBody::full(batch.body()));
-        *response.headers_mut() = batch.headers(|batch| {
+        if batch.messages().is_empty() {
+            *response.status_mut() = StatusCode::NO_CONTENT;
+        }
+        let gap = batch.gap();
+        *response.headers_mut() = batch.into_headers(|batch| {
             let mut headers = cursor_headers(batch.next());
             if !batch.messages().is_empty() {
                 headers.insert(CONTENT_TYPE, self.subscriber.topic().settings().encode.content_type());
             }
             headers
         });
-        tell_gap(response.headers_mut(), batch.gap());
-        if batch.messages().is_empty() {
-            *response.status_mut() = StatusCode::NO_CONTENT;
-        }
+        tell_gap(response.headers_mut(), gap);
         response
     }
 

@@ -115,7 +115,7 @@ where
         }
         let large_head = replay.leftover.len() >= LEFTOVER_BYTES_MAX;
         let fresh = head.is_none();
-        flags.put(Flag::Rehome, settings.expects_wait(notes));
+        flags.expect(settings.expects_wait(notes), settings.expects_kept());
         let slot = Arc::new(Slot::new(flags.clone(), reply, head.unwrap_or_default()));
         let io = Io::new(io, replay, flags.clone(), settings.half_close);
         let adapter = Adapter::new(service, slot.clone());
@@ -206,7 +206,10 @@ where
     pub(crate) fn take_called(&mut self, settings: &Settings) -> bool {
         if self.called {
             let waits = settings.expects_wait(self.notes);
-            self.flags.put(Flag::Rehome, waits);
+            if self.flags.has(Flag::Kept) {
+                settings.expect_kept();
+            }
+            self.flags.expect(waits, settings.expects_kept());
             if std::mem::take(&mut self.first) {
                 settings.expect_wait(waits);
             }
@@ -328,7 +331,7 @@ where
 
     fn renew_with(&mut self, notes: Notes, reply: Reply<S::Future, S::ResBody>, head: Head, settings: &Settings) {
         self.flags.reset();
-        self.flags.put(Flag::Rehome, settings.expects_wait(notes));
+        self.flags.expect(settings.expects_wait(notes), settings.expects_kept());
         self.slot.renew(reply, head);
         self.notes = notes;
         self.called = false;

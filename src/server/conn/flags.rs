@@ -75,10 +75,18 @@ pub(crate) enum Flag {
     New = 1 << 18,
     /// The next call is a replay: its reply is there already.
     Replay = 1 << 19,
-    /// The next request is likely to wait: it shall keep no read buffer.
-    Rehome = 1 << 20,
+    /// The next request is likely to wait.
+    ExpectsWait = 1 << 20,
     /// The request in hand has got an answer in its service's stead.
     Answered = 1 << 21,
+    /// What services keep of a request while it waits keeps hyper's read buffer.
+    Keeps = 1 << 22,
+    /// hyper has read since it last handed a request to the service.
+    Read = 1 << 23,
+    /// It has done so once.
+    ReadOnce = 1 << 24,
+    /// The request that waits, or something that was made of it, keeps hyper's read buffer.
+    Kept = 1 << 25,
 }
 
 /// The facts of one connection. Written by its own task alone, so that plain loads and stores are enough.
@@ -134,11 +142,44 @@ impl Flags {
     pub(crate) fn read(&self, blocked: bool) {
         if !blocked {
             self.change(union([Flag::ReadBlocked, Flag::PlainFraming, Flag::Drained]), 0);
+            self.read_some();
         } else if self.has(Flag::Waiting) {
             self.change(0, union([Flag::ReadBlocked, Flag::Drained]));
         } else {
             self.set(Flag::ReadBlocked);
         }
+    }
+
+    /// hyper has got bytes, for the first time since it handed a request to the service or once more.
+    #[inline]
+    pub(crate) fn read_some(&self) {
+        let once = if self.has(Flag::Read) { 0 } else { Flag::ReadOnce as u32 };
+        self.change(Flag::ReadOnce as u32, Flag::Read as u32 | once);
+    }
+
+    /// Whether it is worth to find out whether requests are kept.
+    #[inline]
+    pub(crate) fn looks_for_kept(&self) -> bool {
+        self.bits.load(Ordering::Relaxed) & union([Flag::ExpectsWait, Flag::Keeps]) == Flag::ExpectsWait as u32
+    }
+
+    /// Whether it would show in where hyper reads next that a request is kept: it is all that its buffer had.
+    #[inline]
+    pub(crate) fn shows_kept(&self) -> bool {
+        self.has(Flag::ReadOnce) && self.has(Flag::Waiting) && !self.has(Flag::Body)
+    }
+
+    /// What is expected of the next request: that it waits, and keeps what it was read into.
+    #[inline]
+    pub(crate) fn expect(&self, wait: bool, kept: bool) {
+        self.put(Flag::ExpectsWait, wait);
+        self.put(Flag::Keeps, kept);
+    }
+
+    /// Whether the request that hyper hands over has to leave its buffer. Of a body it does not show what is kept.
+    #[inline]
+    pub(crate) fn rehomes(&self, body: bool) -> bool {
+        self.has(Flag::ExpectsWait) && (body || self.has(Flag::Keeps))
     }
 
     /// It has become known that hyper will keep the connection after the request in hand as its head says.
@@ -150,8 +191,16 @@ impl Flags {
     #[inline]
     pub(crate) fn call(&self, upgrade: bool, body: bool, ambiguous: bool) {
         let body_before = union([Flag::Body, Flag::BodyReleased, Flag::BodyDone, Flag::BodyHeld]);
-        let before =
-            union([Flag::ReadBlocked, Flag::Drained, Flag::Upgrade, Flag::Ambiguous, Flag::Replay, Flag::Answered]);
+        let before = union([
+            Flag::ReadBlocked,
+            Flag::Drained,
+            Flag::Upgrade,
+            Flag::Ambiguous,
+            Flag::Replay,
+            Flag::Answered,
+            Flag::Read,
+            Flag::Kept,
+        ]);
         let mut set = union([Flag::Called, Flag::Waiting]);
         if upgrade {
             set |= union([Flag::Upgrade, Flag::UpgradeAsked]);

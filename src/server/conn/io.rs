@@ -47,13 +47,15 @@ pub(crate) struct Io<I> {
     flags: Arc<Flags>,
     // A client that has only closed its sending half is still there.
     half_close: bool,
+    // Where hyper read into when it had last handed over all that it had.
+    room: usize,
 }
 
 // ===== impl Io =====
 
 impl<I> Io<I> {
     pub(crate) fn new(inner: I, replay: Replay, flags: Arc<Flags>, half_close: bool) -> Self {
-        Self { inner, replay, flags, half_close }
+        Self { inner, replay, flags, half_close, room: 0 }
     }
 
     /// The IO, the replay that continues where hyper is, which holds the bytes `read`.
@@ -91,6 +93,18 @@ impl<I: Read + Unpin> Io<I> {
             Poll::Ready(Ok(())) => self.flags.clear(Flag::PlainFraming),
             Poll::Ready(Err(error)) => self.replay.end = Some(End::Error(error)),
             Poll::Pending => {}
+        }
+    }
+
+    /// Finds out whether the request that waits keeps the buffer that it was read into, by where hyper reads next: into
+    /// the same again if nobody has a part of it, and into a new one if somebody has (bytes 1.12, `BytesMut::reserve`).
+    fn look_for_kept(&mut self, buf: &mut ReadBufCursor<'_>) {
+        let room = buf.initialize_unfilled_to(buf.remaining().min(1)).as_ptr().addr();
+        if self.flags.shows_kept() {
+            self.flags.put(Flag::Kept, room != self.room);
+        }
+        if !self.flags.has(Flag::Read) {
+            self.room = room;
         }
     }
 
@@ -146,10 +160,14 @@ pub(crate) fn poll_some<I: Read + Unpin>(
 }
 
 impl<I: Read + Unpin> Read for Io<I> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, mut buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if this.flags.looks_for_kept() {
+            this.look_for_kept(&mut buf);
+        }
         if !this.replay.head.is_empty() || !this.replay.leftover.is_empty() {
             this.poll_replay(cx, buf);
+            this.flags.read_some();
             return Poll::Ready(Ok(()));
         }
         match this.replay.end.take() {

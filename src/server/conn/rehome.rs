@@ -1,7 +1,7 @@
 //! A request that owns its bytes.
 //!
 //! hyper's header values and URI are slices of its read buffer: one kept `HeaderValue` keeps 8 KiB. Before the service
-//! sees a request that is likely to wait, these slices are moved into one allocation of their own size.
+//! sees a request that is likely to wait and to be kept, these slices are moved into one allocation of their own size.
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Request, Uri};
@@ -9,9 +9,10 @@ use http::{HeaderValue, Request, Uri};
 /// Moves the header values and the URI of `request` out of hyper's read buffer, into one allocation of their own size.
 ///
 /// hyper's are slices of that buffer, so that a service which keeps one of them, a token for one, keeps 8 KiB for as
-/// long. The builders of this crate, and its acceptor, do this before the service sees a request that is likely to wait:
-/// one whose connection's last request had to wait, and on a new connection if the last first request of another had to.
-/// What is answered at once does not pay for it. Whoever knows better than that does it where it is known:
+/// long. The builders of this crate, and its acceptor, do this before the service sees a request that is likely to wait,
+/// and to be kept for that time. One waits if its connection's last request had to, and on a new connection if the last
+/// first request of another had to; it is kept if it has a body, or if one that waited ever was. What is answered at
+/// once, or is dropped before it waits, does not pay for it. Whoever knows better than that does it where it is known:
 ///
 /// ```
 /// use http::Request;

@@ -159,7 +159,7 @@ impl<S: HttpService<Incoming>> Adapter<S> {
         flags.call(upgrade, body, ambiguous);
         flags.set(Flag::New);
         self.slot.set_head(Head::of(&request));
-        if flags.has(Flag::Rehome) {
+        if flags.rehomes(body) {
             rehome(&mut request);
         }
         Box::pin(self.service.lock().unwrap_or_else(PoisonError::into_inner).call(request))

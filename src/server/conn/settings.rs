@@ -41,8 +41,16 @@ pub(crate) struct Settings {
     header_read_timeout: Option<Duration>,
     first_byte_timeout: Option<Option<Duration>>,
     idle_timeout: Option<Option<Duration>>,
-    // Whether the last request that was the first of its connection had to wait. A hint: no order is needed.
-    first_waited: Arc<AtomicBool>,
+    hints: Arc<Hints>,
+}
+
+/// What connections have learned of their services. No order is needed.
+#[derive(Debug, Default)]
+struct Hints {
+    /// Whether the last request that was the first of its connection had to wait.
+    first_waited: AtomicBool,
+    /// Whether a request that waited has ever kept the buffer that it was read into.
+    keeps: AtomicBool,
 }
 
 /// hyper's default for the time that a client has for a request's head, and by default for the other two.
@@ -60,7 +68,7 @@ impl Settings {
             header_read_timeout: Some(HEADER_READ_TIMEOUT),
             first_byte_timeout: None,
             idle_timeout: None,
-            first_waited: Arc::default(),
+            hints: Arc::default(),
         }
     }
 
@@ -108,14 +116,25 @@ impl Settings {
     /// and the last first one of another connection has.
     #[inline]
     pub(crate) fn expects_wait(&self, notes: Notes) -> bool {
-        notes.waited.unwrap_or_else(|| self.first_waited.load(Ordering::Relaxed))
+        notes.waited.unwrap_or_else(|| self.hints.first_waited.load(Ordering::Relaxed))
+    }
+
+    /// Whether services keep what a request was read into.
+    #[inline]
+    pub(crate) fn expects_kept(&self) -> bool {
+        self.hints.keeps.load(Ordering::Relaxed)
+    }
+
+    /// Remembers that one has.
+    pub(crate) fn expect_kept(&self) {
+        self.hints.keeps.store(true, Ordering::Relaxed);
     }
 
     /// Remembers whether the first request of a connection had to wait.
     pub(crate) fn expect_wait(&self, waited: bool) {
         // Hardly ever does it change, and to write it would take it from the other threads' caches.
-        if waited != self.first_waited.load(Ordering::Relaxed) {
-            self.first_waited.store(waited, Ordering::Relaxed);
+        if waited != self.hints.first_waited.load(Ordering::Relaxed) {
+            self.hints.first_waited.store(waited, Ordering::Relaxed);
         }
     }
 

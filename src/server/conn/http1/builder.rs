@@ -24,8 +24,8 @@ use crate::BoxError;
 /// - A client that leaves is noticed, and its service's future dropped, also while bytes of it are buffered: a
 ///   pipelined request, or a body that the service has not read. hyper looks for the end of file only when its buffer
 ///   is empty. The connection then ends with hyper's error for an incomplete message.
-/// - What a service keeps of a request's headers and URI keeps no read buffer if the request is likely to wait, as the
-///   last one of its connection had to; see [`rehome`](crate::server::conn::rehome), which a service may call itself.
+/// - What a service keeps of a request's headers and URI keeps no read buffer if the request is likely to wait and to
+///   be kept, as others before it; see [`rehome`](crate::server::conn::rehome), which a service may call itself.
 ///
 /// ```
 /// use std::convert::Infallible;

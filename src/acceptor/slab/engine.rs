@@ -18,11 +18,12 @@ use super::super::service::{Client, Served, own};
 use super::entries::Peer;
 use super::seat::Seat;
 use super::{App, Waiting, Wake};
-use crate::server::conn::active::{Active, Upgradeable};
+use crate::server::conn::active::Active;
 use crate::server::conn::connection::to_end;
 use crate::server::conn::dormant::Dormant;
 use crate::server::conn::flags::Rest;
 use crate::server::conn::io::End;
+use crate::server::conn::machine::Upgradeable;
 use crate::server::conn::settings::Settings;
 
 /// The client whose turn it is.

@@ -1,6 +1,5 @@
 //! A connection with hyper, how one is built for a dormant one, and how it becomes dormant again.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
@@ -15,6 +14,7 @@ use super::dormant::{Dormant, Notes, Parked, Wake, has_blank_line};
 use super::flags::{Flag, Flags, Rest};
 use super::head::Head;
 use super::io::{End, Io, LEFTOVER_BYTES_MAX, Replay};
+use super::machine::{Machine, Plain, Upgradeable};
 use super::service::{Adapter, Reply, Slot};
 use super::settings::Settings;
 use crate::BoxError;
@@ -22,20 +22,6 @@ use crate::BoxError;
 /// Probes in a row: one in which the service answers, one that tells that hyper has no body to hand over, and one that
 /// tells that it goes on reading after it.
 const PROBES_MAX: usize = 3;
-
-/// hyper's connection, over our IO and service.
-pub(crate) type Plain<I, S> = http1::Connection<Io<I>, Adapter<S>>;
-/// hyper's connection that may be upgraded.
-pub(crate) type Upgradeable<I, S> = http1::UpgradeableConnection<Io<I>, Adapter<S>>;
-
-/// Which of hyper's two connections is driven.
-pub(crate) trait Machine<I, S: HttpService<Incoming>>: Sized {
-    fn new(hyper: Plain<I, S>) -> Self;
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>>;
-    fn graceful_shutdown(&mut self);
-    /// `None` once it is upgraded.
-    fn into_parts(self) -> Option<http1::Parts<Io<I>, Adapter<S>>>;
-}
 
 /// A live hyper, and what it shares with us.
 pub(crate) struct Active<I, S: HttpService<Incoming>, M> {
@@ -407,55 +393,5 @@ impl std::task::Wake for Probe {
     fn wake_by_ref(self: &Arc<Self>) {
         self.woken.store(true, Ordering::Relaxed);
         self.task.wake_by_ref();
-    }
-}
-
-// ===== impl Machine =====
-
-impl<I, S> Machine<I, S> for Plain<I, S>
-where
-    I: Read + Write + Unpin,
-    S: HttpService<Incoming>,
-    S::ResBody: 'static,
-    <S::ResBody as http_body::Body>::Error: Into<BoxError>,
-{
-    fn new(hyper: Plain<I, S>) -> Self {
-        hyper
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
-        std::future::Future::poll(Pin::new(self), cx)
-    }
-
-    fn graceful_shutdown(&mut self) {
-        Pin::new(self).graceful_shutdown();
-    }
-
-    fn into_parts(self) -> Option<http1::Parts<Io<I>, Adapter<S>>> {
-        Some(http1::Connection::into_parts(self))
-    }
-}
-
-impl<I, S> Machine<I, S> for Upgradeable<I, S>
-where
-    I: Read + Write + Unpin + Send + 'static,
-    S: HttpService<Incoming>,
-    S::ResBody: 'static,
-    <S::ResBody as http_body::Body>::Error: Into<BoxError>,
-{
-    fn new(hyper: Plain<I, S>) -> Self {
-        hyper.with_upgrades()
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
-        std::future::Future::poll(Pin::new(self), cx)
-    }
-
-    fn graceful_shutdown(&mut self) {
-        Pin::new(self).graceful_shutdown();
-    }
-
-    fn into_parts(self) -> Option<http1::Parts<Io<I>, Adapter<S>>> {
-        http1::UpgradeableConnection::into_parts(self)
     }
 }

@@ -12,11 +12,12 @@ use hyper::body::Incoming;
 use hyper::rt::{Read, Write};
 use hyper::service::HttpService;
 
-use super::active::{Active, Machine, Plain, Upgradeable};
+use super::active::Active;
 use super::deadline::Deadline;
 use super::dormant::{Dormant, Wake};
 use super::flags::Rest;
 use super::io::LEFTOVER_BYTES_MAX;
+use super::machine::{Machine, Plain, Upgradeable};
 use super::settings::{LINGER, Settings, Wait};
 use crate::BoxError;
 use crate::deferred::Outcome;

@@ -20,6 +20,7 @@ pub(crate) mod dormant;
 pub(crate) mod flags;
 pub(crate) mod head;
 pub(crate) mod io;
+pub(crate) mod machine;
 mod rehome;
 #[cfg(test)]
 pub(crate) mod sample;

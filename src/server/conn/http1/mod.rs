@@ -20,8 +20,8 @@ use hyper::body::Incoming;
 use hyper::rt::{Read, Write};
 use hyper::service::HttpService;
 
-use super::active::Plain;
 use super::connection::{self, Core};
+use super::machine::Plain;
 use crate::BoxError;
 
 /// A future that serves one HTTP/1 connection, returned from [`Builder::serve_connection`].

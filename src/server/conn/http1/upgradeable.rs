@@ -11,8 +11,8 @@ use hyper::body::Incoming;
 use hyper::rt::{Read, Write};
 use hyper::service::HttpService;
 
-use super::super::active::Upgradeable;
 use super::super::connection::{self, Core};
+use super::super::machine::Upgradeable;
 use super::Parts;
 use crate::BoxError;
 

@@ -10,10 +10,11 @@ use tokio::time::Instant;
 use super::super::share::Share;
 use super::super::shutdown::Phase;
 use super::super::stats::Counters;
-use super::engine::{Engine, Vacant};
+use super::engine::Engine;
 use super::entries::Entries;
 use super::graduate::Home;
 use super::ready::Registration;
+use super::vacant::Vacancies;
 use super::wheel::{Tick, Wheel};
 use super::{Answer, App, Waiting, Wake};
 use crate::deferred::Outcome;
@@ -29,8 +30,8 @@ pub(super) struct Common<S: App> {
     pub(super) wheel: Wheel,
     pub(super) registration: Registration,
     pub(super) home: Rc<Home<S>>,
-    /// A hyper that no connection has.
-    pub(super) vacant: Option<Vacant<S>>,
+    /// The hypers that no connection has.
+    pub(super) vacant: Vacancies<S>,
     /// The time at the beginning of the turn.
     pub(super) now: Alarm,
     pub(super) share: Share,
@@ -51,7 +52,7 @@ impl<S: App> Common<S> {
             wheel: Wheel::new(now),
             registration: Registration::new()?,
             home: Rc::new(Home::new(registry.try_clone()?, share.clone())),
-            vacant: None,
+            vacant: Vacancies::new(),
             now,
             share,
             draining: false,
@@ -112,7 +113,7 @@ impl<S: App> Common<S> {
     }
 
     fn engine_for(&mut self, waiting: Waiting<S>, wake: Wake<S>) -> Engine<S> {
-        match self.vacant.take_if(|_| Vacant::suits(&waiting, &wake)) {
+        match self.vacant.take(&waiting, &wake) {
             Some(vacant) => vacant.seat(waiting, wake, &self.settings),
             None => Engine::build(waiting, wake, &self.settings),
         }

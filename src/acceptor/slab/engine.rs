@@ -2,8 +2,8 @@
 //!
 //! hyper knows a connection by its IO and its service. Both are given to it once, and here both are seats: a connection
 //! that goes dormant leaves them, and the next one takes them. Nothing is allocated or freed for a request then, and
-//! what hyper touches is in the cache. That is only done when hyper is where it would be if it had just been built: between
-//! two requests, without a byte in its buffers. It is known to be there because it looks for the end of file while a
+//! what hyper touches is in the cache. That is only done when hyper is where it would be if it had just been built, or had
+//! just read a request like the one that is answered: without a byte in its buffers. It is known to be there because it looks for the end of file while a
 //! request waits, and does that with an empty buffer only (hyper 1.12, `Conn::mid_message_detect_eof`).
 
 use std::cell::RefCell;
@@ -22,6 +22,7 @@ use crate::server::conn::active::Active;
 use crate::server::conn::connection::to_end;
 use crate::server::conn::dormant::Dormant;
 use crate::server::conn::flags::Rest;
+use crate::server::conn::head::Head;
 use crate::server::conn::io::End;
 use crate::server::conn::machine::Upgradeable;
 use crate::server::conn::settings::Settings;
@@ -41,7 +42,11 @@ pub(super) struct Engine<S: App> {
 }
 
 /// A live hyper without one.
-pub(super) struct Vacant<S: App>(Engine<S>);
+pub(super) struct Vacant<S: App> {
+    engine: Engine<S>,
+    /// hyper waits for an answer to a request with this head, whose connection has left.
+    asked: Option<Head>,
+}
 
 /// What remains when a connection has left hyper.
 pub(super) struct Left<S: App> {
@@ -71,12 +76,36 @@ impl<S: App> Vacant<S> {
             }
     }
 
-    /// Gives the seats to a connection that it [suits](Self::suits).
+    /// The head of the request that hyper waits for an answer to.
+    pub(super) fn asked(&self) -> Option<Head> {
+        self.asked
+    }
+
+    /// Lets hyper have an answer, which nobody reads, so that it waits for the next request. `None` if it does not.
+    pub(super) fn finish(mut self) -> Option<Self> {
+        if self.asked.take().is_some() {
+            let active = &mut self.engine.active;
+            active.answer(own(Response::new(Bytes::new())));
+            let polled = active.poll(&mut Context::from_waker(Waker::noop()), to_end);
+            if polled.is_ready() || active.rest() != Some(Rest::Idle) {
+                return None;
+            }
+        }
+        Some(self)
+    }
+
+    /// Gives the seats to a connection that it [suits](Self::suits). One that has [asked](Self::asked) takes the answer
+    /// to a request with an equal head, and nothing else.
     pub(super) fn seat(self, waiting: Waiting<S>, wake: Wake<S>, settings: &Settings) -> Engine<S> {
         debug_assert!(Self::suits(&waiting, &wake));
-        let Self(mut engine) = self;
+        let Self { mut engine, asked } = self;
         let Dormant { io, service, parked, notes, .. } = waiting;
+        debug_assert!(asked.is_none() || parked.as_ref().map(|parked| parked.head) == asked);
         let ahead = match (wake, parked) {
+            (Wake::<S>::Answer(output), Some(_)) if asked.is_some() => {
+                engine.active.renew_asked(notes, output, settings);
+                &[]
+            }
             (Wake::<S>::Answer(output), Some(parked)) => engine.active.renew_answered(notes, parked, output, settings),
             _ => {
                 engine.active.renew(notes, settings);
@@ -121,7 +150,7 @@ impl<S: App> Engine<S> {
     }
 
     /// The connection rests: it leaves, and hyper is there for the next if it can be. `None` once it is upgraded.
-    pub(super) fn leave(mut self) -> Option<Left<S>> {
+    pub(super) fn leave(self) -> Option<Left<S>> {
         let rest = self.active.rest().filter(|_| self.active.is_reusable());
         let parked = if rest == Some(Rest::Parked) { self.active.take_parked() } else { None };
         // A request without a future is one whose future hyper has never looked at, and has still.
@@ -130,20 +159,11 @@ impl<S: App> Engine<S> {
         }
         let service = Served { service: self.service.clone(), peer: self.peer.replace(Peer::Unix) };
         let (io, notes) = (self.seat.give_up()?, self.active.notes());
+        let asked = parked.as_ref().map(|parked| parked.head);
         // A connection that ends with this request would end hyper too.
-        let vacant = match &parked {
-            Some(parked) => parked.head.keeps_alive() && self.finish(),
-            None => true,
-        };
+        let vacant = asked.is_none_or(Head::keeps_alive);
         let waiting = Dormant { io, service, parked, leftover: Box::default(), seen: 0, notes };
-        Some(Left { waiting, end: None, vacant: vacant.then_some(Vacant(self)) })
-    }
-
-    /// Lets hyper have an answer to the request that has left, which nobody reads. Says whether it is ready for the next.
-    fn finish(&mut self) -> bool {
-        self.active.answer(own(Response::new(Bytes::new())));
-        let polled = self.active.poll(&mut Context::from_waker(Waker::noop()), to_end);
-        polled.is_pending() && self.active.rest() == Some(Rest::Idle)
+        Some(Left { waiting, end: None, vacant: vacant.then_some(Vacant { engine: self, asked }) })
     }
 
     /// Takes hyper apart. `None` once it is upgraded.

@@ -26,6 +26,7 @@ mod ready;
 mod seat;
 mod serve;
 mod stream;
+mod vacant;
 mod wheel;
 mod worker;
 

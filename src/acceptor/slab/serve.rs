@@ -103,7 +103,7 @@ impl<S: App> Held<S> {
             return self.end(common, End::Eof);
         }
         let is_idle = self.dormant.parked.is_none() && self.dormant.leftover.is_empty();
-        if is_idle && !hung_up && !self.dormant.notes.last && common.vacant.is_some() {
+        if is_idle && !hung_up && !self.dormant.notes.last && common.vacant.any() {
             // A hyper is there that may as well read it.
             return self.serve(common, Wake::<S>::Unread);
         }
@@ -269,7 +269,9 @@ impl<S: App> Held<S> {
             common.entries.remove(key);
             return None;
         };
-        common.vacant = vacant.or(common.vacant.take());
+        if let Some(vacant) = vacant {
+            common.vacant.put(vacant);
+        }
         let rested = match (end, rest) {
             (Some(end), _) => Rested::Gone(end),
             (None, _) if gone => Rested::Gone(End::Eof),

@@ -315,6 +315,21 @@ where
         parked.head.bytes()
     }
 
+    /// The same for hyper that waits for an answer to a request with an equal head: it has to read nothing before.
+    pub(crate) fn renew_asked(
+        &mut self,
+        notes: Notes,
+        output: Result<Response<S::ResBody>, BoxError>,
+        settings: &Settings,
+    ) {
+        let head = self.slot.head();
+        self.renew_with(notes, Reply::None, head, settings);
+        self.flags.call(false, false, false);
+        self.slot.answer_with(output);
+        self.called = true;
+        self.fresh = false;
+    }
+
     fn renew_with(&mut self, notes: Notes, reply: Reply<S::Future, S::ResBody>, head: Head, settings: &Settings) {
         self.flags.reset();
         self.flags.expect(settings.expects_wait(notes), settings.expects_kept());

@@ -112,6 +112,12 @@ impl<F, B> Slot<F, B> {
         drop(future);
     }
 
+    /// Gives an answer to the request that hyper waits for one to, which was another connection's, with an equal head.
+    pub(crate) fn answer_with(&self, output: Result<Response<B>, BoxError>) {
+        *self.request() = InHand { future: None, output: Some(output) };
+        self.flags.set(Flag::Answered);
+    }
+
     /// The answer that somebody else has given, or none for ever.
     fn poll_answer(&self) -> Poll<Result<Response<ResBody<B>>, BoxError>> {
         let Some(output) = self.request().output.take() else { return Poll::Pending };

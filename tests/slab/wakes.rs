@@ -77,6 +77,59 @@ fn a_burst_from_eight_threads_reaches_each_client_once() {
     server.finish();
 }
 
+/// Hypers are handed from one connection to the next, also while they wait for an answer.
+#[test]
+fn each_gets_the_answer_that_its_own_request_wants() {
+    // A request, its answer up to the date, and what comes after that answer's head.
+    const KINDS: [(&str, &str, &str); 5] = [
+        ("GET / HTTP/1.1\r\nhost: test\r\n\r\n", "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n", "wokenHTTP/1.1 200 OK"),
+        ("HEAD / HTTP/1.1\r\nhost: test\r\n\r\n", "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n", "HTTP/1.1 200 OK"),
+        (
+            "GET / HTTP/1.0\r\nconnection: keep-alive\r\n\r\n",
+            "HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ncontent-length: 5\r\n",
+            "wokenHTTP/1.1 200 OK",
+        ),
+        (
+            "GET / HTTP/1.1\r\nconnection: close\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 5\r\n",
+            "woken",
+        ),
+        ("HEAD / HTTP/1.0\r\n\r\n", "HTTP/1.0 200 OK\r\ncontent-length: 5\r\n", ""),
+    ];
+    // More than hypers are kept for.
+    const CLIENTS: usize = 20 * KINDS.len();
+    let (park, responders, _outcomes) = Park::new();
+    let server = Watched::on_loopback(|| park);
+    let mut control = server.connect();
+    let mut clients: Vec<_> = (0..CLIENTS)
+        .map(|nth| {
+            let kind = nth % KINDS.len();
+            let mut client = server.connect();
+            client.write(KINDS[kind].0);
+            (kind, client, Some(responders.recv_timeout(PATIENCE).unwrap()))
+        })
+        .collect();
+    server.await_stats(&mut control, |stats| stats.parked == CLIENTS as u64);
+    // 37 and 100 have no divisor in common, so that each has its turn.
+    for turn in 0..CLIENTS {
+        let (_, _, responder) = &mut clients[turn * 37 % CLIENTS];
+        responder.take().unwrap().send(text("woken")).unwrap();
+    }
+    for (kind, client, _) in &mut clients {
+        let (request, head, after) = KINDS[*kind];
+        // Whoever is still there asks for something else.
+        let _ = client.try_write("GET /now HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
+        let answer = String::from_utf8(client.try_read_to_end()).unwrap();
+        assert!(answer.starts_with(head), "{request:?} got {answer:?}");
+        let rest = answer.split_once("\r\n\r\n").unwrap().1;
+        assert!(rest.starts_with(after) && rest.is_empty() == after.is_empty(), "{request:?} got {answer:?}");
+    }
+    drop(clients);
+    server.await_rest(&mut control);
+    drop(control);
+    server.finish();
+}
+
 /// For ever, with the budget of its task used up each time.
 async fn spin(path: String) -> Result<Response<TestBody>, Infallible> {
     loop {

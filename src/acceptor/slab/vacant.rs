@@ -17,7 +17,8 @@ pub(super) struct Vacancies<S: App> {
 
 impl<S: App> Vacancies<S> {
     pub(super) fn new() -> Self {
-        Self { idle: Vec::new(), asked: Vec::new() }
+        // At once: what grows while all are woken stays above all that is freed then, and keeps it from the system.
+        Self { idle: Vec::with_capacity(VACANT_MAX), asked: Vec::with_capacity(VACANT_MAX) }
     }
 
     /// Whether there is one.

@@ -94,7 +94,7 @@ impl<S: App> Worker<S> {
             events: mio::Events::with_capacity(EVENTS_MAX),
             accept: Some(accept),
             sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
-            happened: Vec::new(),
+            happened: Vec::with_capacity(EVENTS_MAX),
             woken: Taken::default(),
             due: Vec::new(),
             returned: Vec::new(),

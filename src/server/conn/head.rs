@@ -10,6 +10,9 @@ use http::{HeaderValue, Method, Request, Version};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Head(u8);
 
+/// What nearly every browser says, and what need not be taken apart.
+const KEEP_ALIVE_ALONE: &str = "keep-alive";
+
 const IS_HEAD: u8 = 1;
 const HTTP_10: u8 = 1 << 1;
 const KEEP_ALIVE: u8 = 1 << 2;
@@ -22,7 +25,9 @@ impl Head {
         let (mut close, mut keep_alive, mut trailers) = (false, !http_10, false);
         // One walk past all headers is less work than to look for each of these.
         for (name, value) in request.headers() {
-            if *name == CONNECTION {
+            if *name == CONNECTION && value == KEEP_ALIVE_ALONE {
+                keep_alive = true;
+            } else if *name == CONNECTION {
                 close |= lists(value, "close");
                 keep_alive |= http_10 && lists(value, "keep-alive");
             } else if *name == TE {

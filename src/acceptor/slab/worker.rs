@@ -134,6 +134,8 @@ impl<S: App> Worker<S> {
             let Ok(place) = self.common.share.room.try_acquire() else { return false };
             let Some((socket, peer)) = accept.accept(now) else { return false };
             let key = self.common.entries.reserve();
+            // What was taken of whoever had the place before is none of this one's.
+            self.happened.retain(|happened| happened.key != key);
             // Given back by the entry.
             place.forget();
             let watched = self.poll.get_ref().registry().register(

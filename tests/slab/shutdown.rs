@@ -319,3 +319,22 @@ fn dropped_with_more_to_say_than_a_socket_takes_nothing_is_left_either() {
         assert_eq!(descriptors(), before, "{how:?}");
     }
 }
+
+#[test]
+fn a_shutdown_without_patience_answers_all_who_are_parked() {
+    const CLIENTS: usize = 500;
+    let (park, parked, outcomes) = Park::new();
+    let server = Watched::run(|| untimed().shutdown_timeout(Duration::ZERO), || park);
+    let mut clients: Vec<_> = (0..CLIENTS).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        client.get("/");
+    }
+    let responders: Vec<_> = clients.iter().map(|_| parked.recv_timeout(PATIENCE).unwrap()).collect();
+    server.handle.shutdown();
+    let answered =
+        clients.iter_mut().map(Client::try_read_to_end).filter(|read| read.starts_with(b"HTTP/1.1 503")).count();
+    assert_eq!(answered, CLIENTS);
+    assert!(outcomes.iter().take(CLIENTS).all(|outcome| outcome == Outcome::ShutDown));
+    drop((clients, responders));
+    server.join();
+}

@@ -76,6 +76,24 @@ fn a_request_of_which_nothing_is_kept_is_not_copied() {
     assert_eq!(server.copied_of(&builder, 5), 4, "from the second that is kept");
 }
 
+#[test]
+fn a_request_that_comes_in_two_reads_is_not_taken_to_be_kept() {
+    let (server, builder) = (Server::default(), Builder::new());
+    assert_eq!(server.copied_of(&builder, 1), 0);
+    let (mut peer, io) = Peer::new();
+    let mut connection = Task::new(builder.serve_connection(io, service_fn(|request| server.call(request))));
+    // hyper's first buffer has room for all of the first and a part of the second.
+    let padding = "p".repeat(6000);
+    peer.send(head("/now", &padding) + &head("/poll", &padding));
+    assert!(connection.run().is_pending());
+    assert!(peer.received().ends_with("woken"));
+    assert!(connection.future.is_dormant());
+    server.wake.send_replace(());
+    assert!(connection.run().is_pending());
+    assert!(peer.received().ends_with("woken"));
+    assert_eq!(server.copied_of(&builder, 5), 0, "copied though none was kept");
+}
+
 /// hyper does not read while a request waits then, so that it does not show.
 #[test]
 fn with_half_close_each_request_that_waits_is_taken_to_be_kept() {

@@ -1,21 +1,25 @@
 //! The end of an acceptor, in order and out of it, with connections in every state.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::ready;
 use std::net::{SocketAddr, TcpStream};
+use std::rc::Rc;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::Either;
+use futures_util::stream;
 use http::{Method, Request, Response};
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper::service::{Service, service_fn};
 use hyper_deferred::acceptor::Stats;
 use hyper_deferred::deferred::BodySender;
-use hyper_deferred::{Acceptor, Outcome, Responder};
+use hyper_deferred::{Acceptor, Outcome, Responder, ShutdownHandle};
+use tokio::sync::watch;
 use tokio::task::LocalSet;
 
 use crate::HAS_SLAB;
@@ -318,4 +322,66 @@ fn dropped_with_more_to_say_than_a_socket_takes_nothing_is_left_either() {
         assert_nothing_held(&stats.snapshot());
         assert_eq!(descriptors(), before, "{how:?}");
     }
+}
+
+#[test]
+fn a_shutdown_without_patience_answers_all_who_are_parked() {
+    const CLIENTS: usize = 500;
+    let (park, parked, outcomes) = Park::new();
+    let server = Watched::run(|| untimed().shutdown_timeout(Duration::ZERO), || park);
+    let mut clients: Vec<_> = (0..CLIENTS).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        client.get("/");
+    }
+    let responders: Vec<_> = clients.iter().map(|_| parked.recv_timeout(PATIENCE).unwrap()).collect();
+    server.handle.shutdown();
+    let answered =
+        clients.iter_mut().map(Client::try_read_to_end).filter(|read| read.starts_with(b"HTTP/1.1 503")).count();
+    assert_eq!(answered, CLIENTS);
+    assert!(outcomes.iter().take(CLIENTS).all(|outcome| outcome == Outcome::ShutDown));
+    drop((clients, responders));
+    server.join();
+}
+
+/// They come back to the loop all at once, and faster than it looks at them.
+#[test]
+fn the_end_of_a_shutdown_does_not_wait_for_those_who_are_on_their_way_back() {
+    const CLIENTS: usize = 2_000;
+    let (tell, told) = mpsc::channel::<ShutdownHandle>();
+    let server = Watched::run(
+        || untimed().shutdown_timeout(Duration::ZERO),
+        move || {
+            let left = Rc::new(Cell::new(CLIENTS));
+            let handle = told.recv().unwrap();
+            let end = watch::Sender::new(());
+            service_fn(move |request: Request<Incoming>| {
+                if request.uri().path() == "/end" {
+                    end.send_replace(());
+                }
+                let (left, handle, mut ended) = (left.clone(), handle.clone(), end.subscribe());
+                let body = stream::once(async move {
+                    let _ = ended.changed().await;
+                    left.set(left.get() - 1);
+                    if left.get() == 0 {
+                        handle.shutdown();
+                    }
+                    Ok::<_, Infallible>(Frame::data(Bytes::from("last")))
+                });
+                ready(Ok::<_, Infallible>(Response::new(StreamBody::new(Box::pin(body)))))
+            })
+        },
+    );
+    tell.send(server.handle.clone()).unwrap();
+    let mut clients: Vec<_> = (0..CLIENTS).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        client.write("GET / HTTP/1.1\r\nhost: test\r\n\r\nGET / HT");
+        assert_eq!(client.read_head().status, 200);
+    }
+    let mut control = server.connect();
+    control.get("/end");
+    for client in &mut clients {
+        client.try_read_to_end();
+    }
+    drop((control, clients));
+    server.join();
 }

@@ -1,17 +1,18 @@
 //! Deadlines: of a connection that keeps the server waiting, and of a request that waits.
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, ready};
 use std::pin::Pin;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
+use futures_util::future::Either;
 use futures_util::stream::FuturesUnordered;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
-use hyper::service::service_fn;
+use hyper::service::{Service, service_fn};
 use hyper_deferred::server::conn::http1::Builder;
 use hyper_deferred::{Acceptor, Deferred, Outcome, deferred};
 
@@ -258,4 +259,54 @@ fn a_request_that_is_there_is_served_though_its_connection_is_overdue() {
     }
     drop((busy, clients));
     server.finish();
+}
+
+/// The loop is held up so that what the clients do comes to it all at once, and it looks at a part of it only before the
+/// place of one who leaves is another's.
+#[test]
+fn a_new_client_is_not_taken_for_the_one_who_had_its_place() {
+    const OTHERS: usize = 100;
+    let (park, responders, _outcomes) = Park::new();
+    let (blocking, blocked) = mpsc::channel();
+    let (unblock, unblocked) = mpsc::channel();
+    let long = Duration::from_secs(1);
+    let server = Watched::run(
+        || acceptor(long, NEVER, NEVER),
+        || {
+            service_fn(move |request: Request<Incoming>| {
+                if request.uri().path() == "/block" {
+                    blocking.send(()).unwrap();
+                    unblocked.recv_timeout(PATIENCE).unwrap();
+                    return Either::Left(ready(Ok(text("on"))));
+                }
+                Either::Right(park.call(request))
+            })
+        },
+    );
+    let mut clients: Vec<_> = (0..OTHERS).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        client.text("/now");
+    }
+    let mut leaving = server.connect();
+    leaving.get("/");
+    let responder = responders.recv_timeout(PATIENCE).unwrap();
+
+    clients[0].get("/block");
+    blocked.recv_timeout(PATIENCE).unwrap();
+    clients[1].get("/block");
+    for client in &mut clients[2..] {
+        client.get("/now");
+    }
+    leaving.write("more");
+    let mut silent = server.connect();
+    unblock.send(()).unwrap();
+    blocked.recv_timeout(PATIENCE).unwrap();
+    let mut last = text("last");
+    last.headers_mut().insert("connection", "close".parse().unwrap());
+    responder.send(last).unwrap();
+    unblock.send(()).unwrap();
+
+    silent.expect_closed();
+    drop((clients, leaving, silent));
+    assert_eq!(server.finish().timed_out, 1);
 }

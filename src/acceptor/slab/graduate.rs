@@ -126,6 +126,11 @@ impl<S: App> Home<S> {
         tasks.into_iter().for_each(Waker::wake);
     }
 
+    /// Whether what is left is to close, whatever it does.
+    pub(super) fn is_closing(&self) -> bool {
+        self.phase.get() == Phase::Closing
+    }
+
     /// The worker has gone: the tasks end, and who comes back is dropped.
     pub(super) fn close(&self) {
         self.closed.set(true);

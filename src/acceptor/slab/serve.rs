@@ -138,6 +138,7 @@ impl<S: App> Held<S> {
         let begun = !self.dormant.leftover.is_empty();
         match self.poll_client(common) {
             Poll::Ready(wake) => self.woken(common, wake),
+            Poll::Pending if common.home.is_closing() => self.close(common),
             // The rest of a head is awaited.
             Poll::Pending if begun => {
                 let due = self.due;

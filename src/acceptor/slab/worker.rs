@@ -134,6 +134,8 @@ impl<S: App> Worker<S> {
             let Ok(place) = self.common.share.room.try_acquire() else { return false };
             let Some((socket, peer)) = accept.accept(now) else { return false };
             let key = self.common.entries.reserve();
+            // What was taken of whoever had the place before is none of this one's.
+            self.happened.retain(|happened| happened.key != key);
             // Given back by the entry.
             place.forget();
             let watched = self.poll.get_ref().registry().register(
@@ -278,7 +280,13 @@ impl<S: App> Worker<S> {
     fn close(&mut self) {
         tracing::debug!(connections = self.common.entries.len(), "closing what the shutdown's deadline left");
         self.common.home.tell(Phase::Closing);
+        self.close_all();
+    }
+
+    /// Ends all who are here. Those who wait are answered all the same, as far as that needs no wait.
+    fn close_all(&mut self) {
         for key in 0..self.common.entries.end() {
+            self.visit(key, Held::drain);
             self.visit(key, |held, common| held.close(common));
         }
     }
@@ -322,15 +330,12 @@ fn come_again(cx: &mut Context<'_>) {
 
 impl<S: App> Drop for Worker<S> {
     fn drop(&mut self) {
-        // The loop was dropped before its end: those who wait are answered all the same, as far as that needs no wait.
+        // The loop was dropped before its end.
         if !self.common.is_draining() {
             self.begin_drain();
         }
         self.common.home.close();
-        for key in 0..self.common.entries.end() {
-            self.visit(key, Held::drain);
-            self.visit(key, |held, common| held.close(common));
-        }
+        self.close_all();
         self.common.count_no_bytes();
     }
 }

@@ -81,12 +81,8 @@ pub(crate) enum Flag {
     Answered = 1 << 21,
     /// What services keep of a request while it waits keeps hyper's read buffer.
     Keeps = 1 << 22,
-    /// hyper has read since it last handed a request to the service.
-    Read = 1 << 23,
-    /// It has done so once.
-    ReadOnce = 1 << 24,
     /// The request that waits, or something that was made of it, keeps hyper's read buffer.
-    Kept = 1 << 25,
+    Kept = 1 << 23,
 }
 
 /// The facts of one connection. Written by its own task alone, so that plain loads and stores are enough.
@@ -142,19 +138,11 @@ impl Flags {
     pub(crate) fn read(&self, blocked: bool) {
         if !blocked {
             self.change(union([Flag::ReadBlocked, Flag::PlainFraming, Flag::Drained]), 0);
-            self.read_some();
         } else if self.has(Flag::Waiting) {
             self.change(0, union([Flag::ReadBlocked, Flag::Drained]));
         } else {
             self.set(Flag::ReadBlocked);
         }
-    }
-
-    /// hyper has got bytes, for the first time since it handed a request to the service or once more.
-    #[inline]
-    pub(crate) fn read_some(&self) {
-        let once = if self.has(Flag::Read) { 0 } else { Flag::ReadOnce as u32 };
-        self.change(Flag::ReadOnce as u32, Flag::Read as u32 | once);
     }
 
     /// Whether it is worth to find out whether requests are kept.
@@ -163,10 +151,10 @@ impl Flags {
         self.bits.load(Ordering::Relaxed) & union([Flag::ExpectsWait, Flag::Keeps]) == Flag::ExpectsWait as u32
     }
 
-    /// Whether it would show in where hyper reads next that a request is kept: it is all that its buffer had.
+    /// Whether it shows in where hyper reads next that a request is kept.
     #[inline]
     pub(crate) fn shows_kept(&self) -> bool {
-        self.has(Flag::ReadOnce) && self.has(Flag::Waiting) && !self.has(Flag::Body)
+        self.has(Flag::Waiting) && !self.has(Flag::Body)
     }
 
     /// What is expected of the next request: that it waits, and keeps what it was read into.
@@ -198,7 +186,6 @@ impl Flags {
             Flag::Ambiguous,
             Flag::Replay,
             Flag::Answered,
-            Flag::Read,
             Flag::Kept,
         ]);
         let mut set = union([Flag::Called, Flag::Waiting]);

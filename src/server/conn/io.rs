@@ -1,7 +1,8 @@
 //! The IO that hyper is given: the user's own, behind the bytes that are replayed.
 
 use std::io;
-use std::mem::MaybeUninit;
+use std::mem::{MaybeUninit, replace};
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -47,15 +48,15 @@ pub(crate) struct Io<I> {
     flags: Arc<Flags>,
     // A client that has only closed its sending half is still there.
     half_close: bool,
-    // Where hyper read into when it had last handed over all that it had.
-    room: usize,
+    // The addresses of what hyper has last read into, if that was looked at.
+    room: Range<usize>,
 }
 
 // ===== impl Io =====
 
 impl<I> Io<I> {
     pub(crate) fn new(inner: I, replay: Replay, flags: Arc<Flags>, half_close: bool) -> Self {
-        Self { inner, replay, flags, half_close, room: 0 }
+        Self { inner, replay, flags, half_close, room: 0..0 }
     }
 
     /// The IO, the replay that continues where hyper is, which holds the bytes `read`.
@@ -98,13 +99,14 @@ impl<I: Read + Unpin> Io<I> {
 
     /// Finds out whether the request that waits keeps the buffer that it was read into, by where hyper reads next: into
     /// the same again if nobody has a part of it, and into a new one if somebody has (bytes 1.12, `BytesMut::reserve`).
+    /// One that is larger is new because the last was too small.
     fn look_for_kept(&mut self, buf: &mut ReadBufCursor<'_>) {
-        let room = buf.initialize_unfilled_to(buf.remaining().min(1)).as_ptr().addr();
-        if self.flags.shows_kept() {
-            self.flags.put(Flag::Kept, room != self.room);
-        }
-        if !self.flags.has(Flag::Read) {
-            self.room = room;
+        let len = buf.remaining();
+        let begin = buf.initialize_unfilled_to(len.min(1)).as_ptr().addr();
+        let last = replace(&mut self.room, begin..begin + len);
+        let is_elsewhere = begin >= last.end || begin + len <= last.start;
+        if is_elsewhere && len <= last.len() && self.flags.shows_kept() {
+            self.flags.set(Flag::Kept);
         }
     }
 
@@ -164,10 +166,11 @@ impl<I: Read + Unpin> Read for Io<I> {
         let this = &mut *self;
         if this.flags.looks_for_kept() {
             this.look_for_kept(&mut buf);
+        } else {
+            this.room = 0..0;
         }
         if !this.replay.head.is_empty() || !this.replay.leftover.is_empty() {
             this.poll_replay(cx, buf);
-            this.flags.read_some();
             return Poll::Ready(Ok(()));
         }
         match this.replay.end.take() {

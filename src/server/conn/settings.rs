@@ -119,10 +119,10 @@ impl Settings {
         notes.waited.unwrap_or_else(|| self.hints.first_waited.load(Ordering::Relaxed))
     }
 
-    /// Whether services keep what a request was read into.
+    /// Whether services keep what a request was read into. That does not show where hyper does not read while one waits.
     #[inline]
     pub(crate) fn expects_kept(&self) -> bool {
-        self.hints.keeps.load(Ordering::Relaxed)
+        self.half_close || self.hints.keeps.load(Ordering::Relaxed)
     }
 
     /// Remembers that one has.

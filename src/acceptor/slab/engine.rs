@@ -39,6 +39,8 @@ pub(super) struct Engine<S: App> {
     seat: Seat,
     peer: Rc<RefCell<Peer>>,
     service: Rc<S>,
+    // hyper has written an answer before.
+    seasoned: bool,
 }
 
 /// A live hyper without one.
@@ -84,8 +86,10 @@ impl<S: App> Vacant<S> {
     /// Lets hyper have an answer, which nobody reads, so that it waits for the next request. `None` if it does not.
     pub(super) fn finish(mut self) -> Option<Self> {
         if self.asked.take().is_some() {
+            self.engine.seasoned = true;
             let active = &mut self.engine.active;
-            active.answer(own(Response::new(Bytes::new())));
+            // Not an empty one: for a body hyper has a queue.
+            active.answer(own(Response::new(Bytes::from_static(b"."))));
             let polled = active.poll(&mut Context::from_waker(Waker::noop()), to_end);
             if polled.is_ready() || active.rest() != Some(Rest::Idle) {
                 return None;
@@ -134,7 +138,7 @@ impl<S: App> Engine<S> {
         let seated = Served { service: service.clone(), peer: Turn(peer.clone()) };
         let dormant = Dormant { io: seat.clone(), service: seated, parked, leftover, seen, notes };
         let active = Box::new(Active::resume(dormant, wake, settings));
-        Self { active, seat, peer, service }
+        Self { active, seat, peer, service, seasoned: false }
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
@@ -161,9 +165,12 @@ impl<S: App> Engine<S> {
         let (io, notes) = (self.seat.give_up()?, self.active.notes());
         let asked = parked.as_ref().map(|parked| parked.head);
         // A connection that ends with this request would end hyper too.
-        let vacant = asked.is_none_or(Head::keeps_alive);
+        let vacant = asked.is_none_or(Head::keeps_alive).then_some(Vacant { engine: self, asked });
+        // What hyper allocates for its first answer it keeps. It has to do that at once: allocated while very many are
+        // woken, it would stand above all that is freed then, and keep that from the system.
+        let vacant = vacant.and_then(|vacant| if vacant.engine.seasoned { Some(vacant) } else { vacant.finish() });
         let waiting = Dormant { io, service, parked, leftover: Box::default(), seen: 0, notes };
-        Some(Left { waiting, end: None, vacant: vacant.then_some(Vacant { engine: self, asked }) })
+        Some(Left { waiting, end: None, vacant })
     }
 
     /// Takes hyper apart. `None` once it is upgraded.

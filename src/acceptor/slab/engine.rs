@@ -3,8 +3,9 @@
 //! hyper knows a connection by its IO and its service. Both are given to it once, and here both are seats: a connection
 //! that goes dormant leaves them, and the next one takes them. Nothing is allocated or freed for a request then, and
 //! what hyper touches is in the cache. That is only done when hyper is where it would be if it had just been built, or had
-//! just read a request like the one that is answered: without a byte in its buffers. It is known to be there because it looks for the end of file while a
-//! request waits, and does that with an empty buffer only (hyper 1.12, `Conn::mid_message_detect_eof`).
+//! just read a request like the one that is answered: without a byte in its buffers. It is known to be there because it
+//! looks for the end of file while a request waits, and does that with an empty buffer only (hyper 1.12,
+//! `Conn::mid_message_detect_eof`).
 
 use std::cell::RefCell;
 use std::net::SocketAddr;

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use hyper::rt::{Read, ReadBufCursor, Write};
 
 use super::stream::Stream;
-use crate::server::conn::active::is_plain;
+use crate::server::conn::dormant::is_plain;
 
 /// A place for a stream. Without one it takes all that is written, and has nothing to read.
 #[derive(Clone, Debug, Default)]

@@ -28,8 +28,8 @@ use crate::timer::Alarm;
 /// for two turns, which `cargo bench --bench fair` shows.
 const SLICE: usize = 32;
 
-/// How many events are taken from the kernel at once, as tokio does: to look at many sockets one right after the other
-/// costs it a third of what it costs to look at each after another one was served.
+/// How many events are taken from the kernel at once, as tokio does: one system call for that many, of which a slice at a
+/// time is served.
 const EVENTS_MAX: usize = 1024;
 
 const LISTENER: Token = Token(usize::MAX);

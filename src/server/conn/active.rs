@@ -10,7 +10,7 @@ use hyper::rt::{Read, Write};
 use hyper::server::conn::http1;
 use hyper::service::HttpService;
 
-use super::dormant::{Dormant, Notes, Parked, Wake, has_blank_line};
+use super::dormant::{Dormant, Notes, Parked, Wake, is_plain, parsed_len};
 use super::flags::{Flag, Flags, Rest};
 use super::head::Head;
 use super::io::{End, Io, LEFTOVER_BYTES_MAX, Replay};
@@ -375,27 +375,6 @@ where
             _io,
         }
     }
-}
-
-/// How many of the `bytes` of a head that is not whole hyper has parsed: those that it had `first`, or all if there was
-/// a blank line behind them. Where that is unknown it is one byte, with which nothing is wrong if there is with none.
-fn parsed_len(bytes: &[u8], first: Option<usize>) -> usize {
-    match first {
-        Some(first) if first <= bytes.len() && !has_blank_line(bytes, first) => first,
-        Some(_) => bytes.len(),
-        None => bytes.len().min(1),
-    }
-}
-
-/// Whether no head in `bytes` has a `content-length`, so that a chunked request among them has none beside its
-/// `transfer-encoding`. A body that looks like one is no harm: its request stays active.
-pub(crate) fn is_plain(bytes: &[u8]) -> bool {
-    const NAME: &[u8] = b"content-length";
-    // Only requests with a body are worth the search.
-    !bytes.starts_with(b"GET ")
-        && !bytes
-            .split(|byte| *byte == b'\n')
-            .any(|line| line.len() > NAME.len() && line[..NAME.len()].eq_ignore_ascii_case(NAME))
 }
 
 // ===== impl Probe =====

@@ -152,12 +152,33 @@ fn poll_end<I: Read + Unpin>(io: &mut I, cx: &mut Context<'_>, leftover: &mut Ve
 }
 
 /// Whether a blank line ends in `bytes` after `from`, as hyper 1.12 looks for the end of a head.
-pub(crate) fn has_blank_line(bytes: &[u8], from: usize) -> bool {
+fn has_blank_line(bytes: &[u8], from: usize) -> bool {
     let bytes = &bytes[from.saturating_sub(3)..];
     (0..bytes.len()).any(|at| {
         let rest = &bytes[at..];
         rest.starts_with(b"\r\n\r\n") || rest.starts_with(b"\n\n") || rest.starts_with(b"\n\r\n")
     })
+}
+
+/// How many of the `bytes` of a head that is not whole hyper has parsed: those that it had `first`, or all if there was
+/// a blank line behind them. Where that is unknown it is one byte, with which nothing is wrong if there is with none.
+pub(crate) fn parsed_len(bytes: &[u8], first: Option<usize>) -> usize {
+    match first {
+        Some(first) if first <= bytes.len() && !has_blank_line(bytes, first) => first,
+        Some(_) => bytes.len(),
+        None => bytes.len().min(1),
+    }
+}
+
+/// Whether no head in `bytes` has a `content-length`, so that a chunked request among them has none beside its
+/// `transfer-encoding`. A body that looks like one is no harm: its request stays active.
+pub(crate) fn is_plain(bytes: &[u8]) -> bool {
+    const NAME: &[u8] = b"content-length";
+    // Only requests with a body are worth the search.
+    !bytes.starts_with(b"GET ")
+        && !bytes
+            .split(|byte| *byte == b'\n')
+            .any(|line| line.len() > NAME.len() && line[..NAME.len()].eq_ignore_ascii_case(NAME))
 }
 
 #[cfg(test)]

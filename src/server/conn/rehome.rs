@@ -12,8 +12,8 @@ use http::{HeaderValue, Request, Uri};
 /// long. The builders of this crate, and its acceptor, do this before the service sees a request that is likely to wait,
 /// and to be kept for that time. One waits if its connection's last request had to, and on a new connection if the last
 /// first request of another had to; it is kept if it has a body, if one that waited ever was, or with `half_close`, where
-/// that does not show. What is answered at once, or is dropped in the service's call, does not pay for it. Whoever knows better
-/// than that does it where it is known:
+/// that does not show. What is answered at once, or is dropped in the service's call, does not pay for it. Whoever knows
+/// better than that does it where it is known:
 ///
 /// ```
 /// use http::Request;

@@ -14,6 +14,7 @@ use super::engine::Engine;
 use super::entries::Entries;
 use super::graduate::Home;
 use super::ready::Registration;
+use super::traffic::Traffic;
 use super::vacant::Vacancies;
 use super::wheel::{Tick, Wheel};
 use super::{Answer, App, Waiting, Wake};
@@ -30,6 +31,7 @@ pub(super) struct Common<S: App> {
     pub(super) wheel: Wheel,
     pub(super) registration: Registration,
     pub(super) home: Rc<Home<S>>,
+    pub(super) traffic: Traffic,
     /// The hypers that no connection has.
     pub(super) vacant: Vacancies<S>,
     /// The time at the beginning of the turn.
@@ -52,6 +54,7 @@ impl<S: App> Common<S> {
             wheel: Wheel::new(now),
             registration: Registration::new()?,
             home: Rc::new(Home::new(registry.try_clone()?, share.clone())),
+            traffic: Traffic::default(),
             vacant: Vacancies::new(),
             now,
             share,
@@ -113,9 +116,10 @@ impl<S: App> Common<S> {
     }
 
     fn engine_for(&mut self, waiting: Waiting<S>, wake: Wake<S>) -> Engine<S> {
+        let pending = self.traffic.take_pending();
         match self.vacant.take(&waiting, &wake) {
-            Some(vacant) => vacant.seat(waiting, wake, &self.settings),
-            None => Engine::build(waiting, wake, &self.settings),
+            Some(vacant) => vacant.seat(waiting, wake, pending, &self.settings),
+            None => Engine::build(waiting, wake, pending, &self.settings),
         }
     }
 

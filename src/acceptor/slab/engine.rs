@@ -13,11 +13,12 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use http::Response;
+use http::{Response, StatusCode};
 
 use super::super::service::{Client, Served, own};
 use super::entries::Peer;
 use super::seat::Seat;
+use super::traffic::{Pending, Traffic};
 use super::{App, Waiting, Wake};
 use crate::server::conn::active::Active;
 use crate::server::conn::connection::to_end;
@@ -87,10 +88,14 @@ impl<S: App> Vacant<S> {
     /// Lets hyper have an answer, which nobody reads, so that it waits for the next request. `None` if it does not.
     pub(super) fn finish(mut self) -> Option<Self> {
         if self.asked.take().is_some() {
+            // The first is not empty: for a body hyper has a queue.
+            let mut nothing = Response::new(Bytes::from_static(if self.engine.seasoned { b"" } else { b"." }));
+            if self.engine.seasoned {
+                *nothing.status_mut() = StatusCode::NO_CONTENT;
+            }
             self.engine.seasoned = true;
             let active = &mut self.engine.active;
-            // Not an empty one: for a body hyper has a queue.
-            active.answer(own(Response::new(Bytes::from_static(b"."))));
+            active.answer(own(nothing));
             let polled = active.poll(&mut Context::from_waker(Waker::noop()), to_end);
             if polled.is_ready() || active.rest() != Some(Rest::Idle) {
                 return None;
@@ -101,7 +106,7 @@ impl<S: App> Vacant<S> {
 
     /// Gives the seats to a connection that it [suits](Self::suits). One that has [asked](Self::asked) takes the answer
     /// to a request with an equal head, and nothing else.
-    pub(super) fn seat(self, waiting: Waiting<S>, wake: Wake<S>, settings: &Settings) -> Engine<S> {
+    pub(super) fn seat(self, waiting: Waiting<S>, wake: Wake<S>, pending: Pending, settings: &Settings) -> Engine<S> {
         debug_assert!(Self::suits(&waiting, &wake));
         let Self { mut engine, asked } = self;
         let Dormant { io, service, parked, notes, .. } = waiting;
@@ -117,7 +122,7 @@ impl<S: App> Vacant<S> {
                 &[]
             }
         };
-        engine.seat.take_in(io, ahead);
+        engine.seat.take_in(io, ahead, pending);
         *engine.peer.borrow_mut() = service.peer;
         engine
     }
@@ -127,13 +132,12 @@ impl<S: App> Vacant<S> {
 
 impl<S: App> Engine<S> {
     /// Builds hyper for a connection.
-    pub(super) fn build(waiting: Waiting<S>, wake: Wake<S>, settings: &Settings) -> Self {
+    pub(super) fn build(waiting: Waiting<S>, wake: Wake<S>, pending: Pending, settings: &Settings) -> Self {
         let Dormant { io, service: Served { service, peer }, parked, leftover, seen, notes } = waiting;
         let seat = Seat::default();
-        if leftover.is_empty() {
-            seat.take_in(io, &[]);
-        } else {
-            seat.take_in_begun(io);
+        seat.take_in(io, &[], pending);
+        if !leftover.is_empty() {
+            seat.set_begun();
         }
         let peer = Rc::new(RefCell::new(peer));
         let seated = Served { service: service.clone(), peer: Turn(peer.clone()) };
@@ -150,20 +154,26 @@ impl<S: App> Engine<S> {
         polled
     }
 
+    /// The connection keeps hyper for longer: sends what is written, as far as there is room.
+    pub(super) fn settle(&self, traffic: &mut Traffic) {
+        self.seat.settle(traffic);
+    }
+
     pub(super) fn active(&mut self) -> &mut Active<Seat, Served<S, Turn>, Machine<S>> {
         &mut self.active
     }
 
-    /// The connection rests: it leaves, and hyper is there for the next if it can be. `None` once it is upgraded.
-    pub(super) fn leave(self) -> Option<Left<S>> {
+    /// The connection rests: it leaves, and hyper is there for the next if it can be. What is still to be sent goes into
+    /// `traffic`. `None` once it is upgraded.
+    pub(super) fn leave(self, traffic: &mut Traffic) -> Option<Left<S>> {
         let rest = self.active.rest().filter(|_| self.active.is_reusable());
         let parked = if rest == Some(Rest::Parked) { self.active.take_parked() } else { None };
         // A request without a future is one whose future hyper has never looked at, and has still.
         if rest.is_none() || (rest == Some(Rest::Parked)) != parked.is_some() {
-            return self.into_waiting().map(|(waiting, end)| Left { waiting, end, vacant: None });
+            return self.into_waiting(traffic).map(|(waiting, end)| Left { waiting, end, vacant: None });
         }
         let service = Served { service: self.service.clone(), peer: self.peer.replace(Peer::Unix) };
-        let (io, notes) = (self.seat.give_up()?, self.active.notes());
+        let (io, notes) = (self.seat.give_up(traffic)?, self.active.notes());
         let asked = parked.as_ref().map(|parked| parked.head);
         // A connection that ends with this request would end hyper too.
         let vacant = asked.is_none_or(Head::keeps_alive).then_some(Vacant { engine: self, asked });
@@ -175,13 +185,13 @@ impl<S: App> Engine<S> {
     }
 
     /// Takes hyper apart. `None` once it is upgraded.
-    pub(super) fn into_waiting(mut self) -> Option<(Waiting<S>, Option<End>)> {
+    pub(super) fn into_waiting(mut self, traffic: &mut Traffic) -> Option<(Waiting<S>, Option<End>)> {
         if let Some(len) = self.seat.first_len() {
             self.active.note_first(len);
         }
         let (dormant, end) = self.active.into_dormant()?;
         let Dormant { io: seat, parked, leftover, seen, notes, .. } = dormant;
-        let io = seat.give_up()?;
+        let io = seat.give_up(traffic)?;
         let peer = self.peer.replace(Peer::Unix);
         let service = Served { service: self.service, peer };
         Some((Dormant { io, service, parked, leftover, seen, notes }, end))

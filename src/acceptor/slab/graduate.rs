@@ -21,6 +21,7 @@ use super::super::service::own;
 use super::super::share::Share;
 use super::super::shutdown::Phase;
 use super::engine::Engine;
+use super::traffic::Traffic;
 use super::{App, Waiting};
 use crate::deferred::Outcome;
 use crate::deferred::outcome::drop_because;
@@ -222,7 +223,7 @@ impl<S: App> Future for Task<S> {
             Left::Rests => None,
             Left::PeerGone => Some(End::Eof),
         };
-        if let Some((waiting, met)) = engine.into_waiting() {
+        if let Some((waiting, met)) = engine.into_waiting(&mut Traffic::default()) {
             self.place.give_back(Some(Back { waiting, end: met.or(end) }));
         }
         Poll::Ready(())

@@ -68,6 +68,7 @@ impl<S: App> Held<S> {
         let waker = Some(waker);
         let entry = entries::Dormant { socket, input, head, notes, due, queued, peer, future, leftover, waker };
         common.entries.put(key, entry);
+        common.traffic.outgoing.put(key);
     }
 
     /// Takes a connection in that has just been accepted.
@@ -80,6 +81,10 @@ impl<S: App> Held<S> {
 
     /// Drops the connection, and then gives its place up: what the drop runs finds the place taken.
     pub(super) fn close(self, common: &mut Common<S>) {
+        if let Some(owed) = common.traffic.outgoing.take_back() {
+            // It is closed all the same.
+            let _sent = self.dormant.io.send_at_once(&owed.bytes);
+        }
         let key = self.key;
         drop(self);
         common.entries.remove(key);

@@ -9,6 +9,7 @@
 //! | `engine.rs`, `seat.rs` | a live hyper, which one connection after another may have |
 //! | `graduate.rs` | a connection that has to wait on IO, in a task of its own |
 //! | `entries.rs` | the slab |
+//! | `traffic/` | what a slice of connections has sent, and is to be sent |
 //! | `ready.rs` | wakes, from any thread |
 //! | `wheel.rs` | deadlines |
 //! | `stream.rs` | the socket, in place or in a task |
@@ -26,6 +27,7 @@ mod ready;
 mod seat;
 mod serve;
 mod stream;
+mod traffic;
 mod vacant;
 mod wheel;
 mod worker;

@@ -3,12 +3,17 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 
 use super::stream::Stream;
+use super::traffic::{Arrived, Incoming, Owed, Pending, Traffic};
 use crate::server::conn::dormant::is_plain;
+
+/// How much of what is written in place is kept until the end of the slice. More than that is written at once: to copy it
+/// would cost more than is won.
+const STAGED_BYTES_MAX: usize = 4096;
 
 /// A place for a stream. Without one it takes all that is written, and has nothing to read.
 #[derive(Clone, Debug, Default)]
@@ -22,10 +27,16 @@ struct Seated {
     stream: Option<Stream>,
     /// What is read before the stream.
     ahead: &'static [u8],
+    /// What has been read of the stream before it was seated.
+    arrived: Option<Arrived>,
     /// What was read first, unless something had been read before it was seated.
     first: Option<First>,
     /// hyper has more of the stream than that.
     more: bool,
+    /// What was written in place.
+    staged: Vec<u8>,
+    /// There was no room for that.
+    blocked: bool,
 }
 
 /// The first bytes of a stream.
@@ -44,21 +55,49 @@ impl Seat {
         self.seated.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Seats a stream. hyper reads `ahead` before it.
-    pub(super) fn take_in(&self, stream: Stream, ahead: &'static [u8]) {
-        *self.seated() = Seated { stream: Some(stream), ahead, first: None, more: false };
+    /// Seats a stream, of which `pending` is. hyper reads `ahead` before it.
+    pub(super) fn take_in(&self, stream: Stream, ahead: &'static [u8], pending: Pending) {
+        let mut seated = self.seated();
+        debug_assert!(seated.staged.is_empty(), "the last stream has taken along what it was to be sent");
+        seated.stream = Some(stream);
+        seated.ahead = ahead;
+        seated.arrived = pending.arrived;
+        seated.first = None;
+        seated.more = false;
+        seated.blocked = false;
+        if let Some(Owed { bytes, tried }) = pending.owed {
+            seated.staged = bytes;
+            seated.blocked = tried;
+        }
     }
 
-    /// Seats a stream of which hyper is given what was read before.
-    pub(super) fn take_in_begun(&self, stream: Stream) {
-        *self.seated() = Seated { stream: Some(stream), ahead: &[], first: None, more: true };
+    /// hyper is given what was read of the stream before.
+    pub(super) fn set_begun(&self) {
+        self.seated().more = true;
     }
 
-    /// Takes the stream.
-    pub(super) fn give_up(&self) -> Option<Stream> {
+    /// The stream stays, and others come and go elsewhere: sends what was written, as far as there is room.
+    pub(super) fn settle(&self, traffic: &mut Traffic) {
+        let mut seated = self.seated();
+        seated.send_at_once();
+        seated.give_back_emptied(&mut traffic.incoming);
+    }
+
+    /// Takes the stream. What it is still to be sent goes into `traffic`.
+    pub(super) fn give_up(&self, traffic: &mut Traffic) -> Option<Stream> {
         let mut seated = self.seated();
         debug_assert!(seated.ahead.is_empty(), "hyper reads all that is ahead in its first poll");
-        seated.stream.take()
+        seated.give_back_emptied(&mut traffic.incoming);
+        if seated.arrived.is_some() {
+            tracing::error!("a connection was closed because hyper has not read what it was given");
+            return None;
+        }
+        let stream = seated.stream.take()?;
+        if !seated.staged.is_empty() {
+            traffic.outgoing.add(&seated.staged);
+            seated.staged.clear();
+        }
+        Some(stream)
     }
 
     /// Whether what has been read is known to have no `content-length` in it.
@@ -73,6 +112,58 @@ impl Seat {
     }
 }
 
+// ===== impl Seated =====
+
+impl Seated {
+    /// Keeps what is written until the end of the slice, if it may wait so long.
+    fn stage(&mut self, len: usize, bufs: &[io::IoSlice<'_>]) -> bool {
+        let may_wait = self.is_in_place() && !self.blocked && self.staged.len() + len <= STAGED_BYTES_MAX;
+        if may_wait {
+            bufs.iter().for_each(|buf| self.staged.extend_from_slice(buf));
+        }
+        may_wait
+    }
+
+    fn give_back_emptied(&mut self, incoming: &mut Incoming) {
+        if let Some(emptied) = self.arrived.take_if(|arrived| arrived.is_empty()) {
+            incoming.give_back(emptied);
+        }
+    }
+
+    fn is_in_place(&self) -> bool {
+        self.stream.as_ref().is_some_and(Stream::is_in_place)
+    }
+
+    /// Sends what was kept.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self { stream: Some(stream), staged, blocked, .. } = self else { return Poll::Ready(Ok(())) };
+        while !staged.is_empty() {
+            *blocked = true;
+            let sent = ready!(Pin::new(&mut *stream).poll_write(cx, staged))?;
+            staged.drain(..sent);
+        }
+        *blocked = false;
+        Poll::Ready(Ok(()))
+    }
+
+    fn send_at_once(&mut self) {
+        let Some(stream) = &self.stream else { return };
+        if !self.staged.is_empty() {
+            // An error is found again by who uses it next.
+            let sent = stream.send_at_once(&self.staged).unwrap_or(0);
+            self.staged.drain(..sent);
+            self.blocked = true;
+        }
+    }
+}
+
+impl Drop for Seated {
+    fn drop(&mut self) {
+        // A response body, for one, has panicked: the answers before it are written.
+        self.send_at_once();
+    }
+}
+
 impl Read for Seat {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, mut buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
         let seated = &mut *self.seated();
@@ -82,23 +173,33 @@ impl Read for Seat {
             seated.ahead = later;
             return Poll::Ready(Ok(()));
         }
-        let Some(stream) = &mut seated.stream else { return Poll::Pending };
+        // Who has taken an upgraded one may only read for now.
+        if !seated.staged.is_empty() && !seated.is_in_place() {
+            if let Poll::Ready(sent) = seated.poll_send(cx) {
+                sent?;
+            }
+        }
         let (first, more) = (&mut seated.first, &mut seated.more);
-        stream.poll_read_and(cx, buf, |read| {
+        let mut look = |read: &[u8]| {
             *more |= first.is_some();
             if !*more {
                 *first = Some(First { len: read.len(), plain: is_plain(read) });
             }
-        })
+        };
+        if let Some(arrived) = seated.arrived.as_mut().filter(|arrived| !arrived.is_empty()) {
+            let bytes = arrived.take(buf.remaining());
+            look(bytes);
+            buf.put_slice(bytes);
+            return Poll::Ready(Ok(()));
+        }
+        let Some(stream) = &mut seated.stream else { return Poll::Pending };
+        stream.poll_read_and(cx, buf, look)
     }
 }
 
 impl Write for Seat {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.seated().stream {
-            Some(stream) => Pin::new(stream).poll_write(cx, buf),
-            None => Poll::Ready(Ok(buf.len())),
-        }
+        self.poll_write_vectored(cx, &[io::IoSlice::new(buf)])
     }
 
     fn poll_write_vectored(
@@ -106,9 +207,15 @@ impl Write for Seat {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.seated().stream {
+        let seated = &mut *self.seated();
+        let len = bufs.iter().map(|buf| buf.len()).sum();
+        if seated.stream.is_none() || seated.stage(len, bufs) {
+            return Poll::Ready(Ok(len));
+        }
+        ready!(seated.poll_send(cx))?;
+        match &mut seated.stream {
             Some(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            None => Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum())),
+            None => Poll::Ready(Ok(len)),
         }
     }
 
@@ -116,13 +223,16 @@ impl Write for Seat {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // A socket has nothing to flush.
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let seated = &mut *self.seated();
+        // What waits in place for the end of the slice is as good as sent. A socket itself has nothing to flush.
+        if seated.is_in_place() && !seated.blocked { Poll::Ready(Ok(())) } else { seated.poll_send(cx) }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.seated().stream {
+        let seated = &mut *self.seated();
+        ready!(seated.poll_send(cx))?;
+        match &mut seated.stream {
             Some(stream) => Pin::new(stream).poll_shutdown(cx),
             None => Poll::Ready(Ok(())),
         }

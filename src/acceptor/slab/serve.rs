@@ -1,5 +1,6 @@
 //! One connection in place: hyper built, driven, and put away again.
 
+use std::io;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -13,6 +14,7 @@ use super::graduate::Task;
 use super::held::Held;
 use super::ready::EntryWaker;
 use super::stream::in_place;
+use super::traffic::Arrived;
 use super::wheel::Tick;
 use super::{App, Wake};
 use crate::deferred::Outcome;
@@ -94,6 +96,29 @@ impl<S: App> Held<S> {
         }
     }
 
+    /// Something has come from an idle client, and is read already.
+    pub(super) fn arrived(self, common: &mut Common<S>, arrived: Arrived) {
+        common.traffic.incoming.set_current(arrived);
+        self.serve(common, Wake::<S>::Unread);
+    }
+
+    /// What it was to be sent had no room: hyper waits for that. Or its client has left.
+    pub(super) fn unsent(self, common: &mut Common<S>, rest: io::Result<Vec<u8>>) {
+        match rest {
+            Ok(rest) => {
+                common.traffic.outgoing.add_tried(&rest);
+                self.serve(common, Wake::<S>::Unread);
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a connection ended with an error");
+                if self.dormant.parked.is_some() {
+                    common.counters().hung_up.increment();
+                }
+                self.close(common);
+            }
+        }
+    }
+
     /// Something has come from the client, or its end.
     pub(super) fn readable(mut self, common: &mut Common<S>, hung_up: bool) {
         self.dormant.io.set_readable(hung_up);
@@ -101,11 +126,6 @@ impl<S: App> Held<S> {
         if hung_up && is_full && self.dormant.parked.is_some() && !common.settings.half_close {
             // The end of file lies behind bytes that nobody reads for now.
             return self.end(common, End::Eof);
-        }
-        let is_idle = self.dormant.parked.is_none() && self.dormant.leftover.is_empty();
-        if is_idle && !hung_up && !self.dormant.notes.last && common.vacant.any() {
-            // A hyper is there that may as well read it.
-            return self.serve(common, Wake::<S>::Unread);
         }
         self.look_at_client(common);
     }
@@ -252,6 +272,7 @@ impl<S: App> Held<S> {
             if active.upgrade_asked() {
                 common.home.deregister(descriptor);
             }
+            engine.settle(&mut common.traffic);
             drop(engine);
             common.entries.remove(key);
             return None;
@@ -266,7 +287,7 @@ impl<S: App> Held<S> {
             return None;
         };
         let (read_blocked, service_polled) = (active.read_blocked(), active.service_polled());
-        let Some(Left { waiting: dormant, end, vacant }) = engine.leave() else {
+        let Some(Left { waiting: dormant, end, vacant }) = engine.leave(&mut common.traffic) else {
             common.entries.remove(key);
             return None;
         };
@@ -344,7 +365,8 @@ fn with_own_budget<R>(cx: &mut Context<'_>, poll: impl FnOnce(&mut Context<'_>) 
 }
 
 /// Gives a connection a task of its own.
-fn graduate<S: App>(common: &Common<S>, key: u32, mut engine: Engine<S>, descriptor: RawFd, head_due: Tick) {
+fn graduate<S: App>(common: &mut Common<S>, key: u32, mut engine: Engine<S>, descriptor: RawFd, head_due: Tick) {
+    engine.settle(&mut common.traffic);
     let mut deadline = Deadline::default();
     if engine.active().has_large_head() && head_due.is_set() {
         deadline.set(&common.settings.clock, Some(common.wheel.until(head_due, common.now)));

@@ -11,10 +11,10 @@ use socket2::Socket;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::reactor;
+use super::{reactor, traffic};
 
 /// How much is read at once: as much as hyper's first buffer has room for.
-const READ_BYTES_MAX: usize = 8192;
+pub(super) const READ_BYTES_MAX: usize = 8192;
 
 /// A non-blocking TCP or Unix socket.
 ///
@@ -99,6 +99,11 @@ impl Stream {
         self.socket.as_raw_fd()
     }
 
+    /// Sends what it can without a wait, see [`traffic::send`].
+    pub(super) fn send_at_once(&self, bytes: &[u8]) -> io::Result<usize> {
+        traffic::send(&self.socket, bytes)
+    }
+
     /// An event has come: there is something to read, or the end of file.
     pub(super) fn set_readable(&mut self, hung_up: bool) {
         if self.input != Input::HungUp {
@@ -106,7 +111,7 @@ impl Stream {
         }
     }
 
-    fn is_in_place(&self) -> bool {
+    pub(super) fn is_in_place(&self) -> bool {
         IN_PLACE.get() == self.socket.as_raw_fd()
     }
 
@@ -120,7 +125,7 @@ impl Stream {
         let in_place = self.is_in_place();
         // A socket that is new to tokio is not ready before its first event, so that it is tried first.
         if in_place || self.reactor.is_none() {
-            if let Some(done) = attempt(&self.socket, &mut act) {
+            if let Some(done) = attempt(|| act(&self.socket)) {
                 return Poll::Ready(done);
             }
             if in_place {
@@ -144,10 +149,10 @@ impl Stream {
                 Poll::Ready(ready) => ready?,
                 // To say that it has to wait when it has not would be seen: hyper 1.12 drains a body only as far as that
                 // can be read at once, and drops the response to an upgrade that cannot be written at once.
-                Poll::Pending if untried => return attempt(&self.socket, &mut act).map_or(Poll::Pending, Poll::Ready),
+                Poll::Pending if untried => return attempt(|| act(&self.socket)).map_or(Poll::Pending, Poll::Ready),
                 Poll::Pending => return Poll::Pending,
             };
-            match attempt(&self.socket, &mut act) {
+            match attempt(|| act(&self.socket)) {
                 Some(done) => return Poll::Ready(done),
                 None => ready.clear_ready(),
             }
@@ -156,9 +161,9 @@ impl Stream {
 }
 
 /// `None` if it would block.
-fn attempt<R>(socket: &Socket, act: &mut impl FnMut(&Socket) -> io::Result<R>) -> Option<io::Result<R>> {
+pub(super) fn attempt<R>(mut act: impl FnMut() -> io::Result<R>) -> Option<io::Result<R>> {
     loop {
-        match act(socket) {
+        match act() {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             done => return Some(done),

@@ -21,11 +21,6 @@ impl<S: App> Vacancies<S> {
         Self { idle: Vec::with_capacity(VACANT_MAX), asked: Vec::with_capacity(VACANT_MAX) }
     }
 
-    /// Whether there is one.
-    pub(super) fn any(&self) -> bool {
-        !self.idle.is_empty() || !self.asked.is_empty()
-    }
-
     /// Keeps one for the next, if there is room for it.
     pub(super) fn put(&mut self, vacant: Vacant<S>) {
         if self.has_room() {

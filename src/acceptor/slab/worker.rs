@@ -22,6 +22,7 @@ use super::graduate::{Back, Returned};
 use super::held::Held;
 use super::reactor;
 use super::ready::Taken;
+use super::traffic::{News, Traffic, Unsent};
 use crate::timer::Alarm;
 
 /// How many of one kind are served before it is the others' turn: some 32 times 10 µs. Who has just been accepted waits
@@ -43,6 +44,8 @@ pub(super) struct Worker<S: App> {
     sleep: Pin<Box<Sleep>>,
     // Taken from where they come in, and not looked at yet.
     happened: Vec<Happened>,
+    // The slice of them that is served, with what was read.
+    read: Vec<(Happened, News)>,
     woken: Taken,
     due: Vec<u32>,
     returned: Vec<Returned<S>>,
@@ -95,6 +98,7 @@ impl<S: App> Worker<S> {
             accept: Some(accept),
             sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
             happened: Vec::with_capacity(EVENTS_MAX),
+            read: Vec::with_capacity(SLICE),
             woken: Taken::default(),
             due: Vec::new(),
             returned: Vec::new(),
@@ -107,10 +111,14 @@ impl<S: App> Worker<S> {
         let now = Instant::now();
         self.common.now = Alarm::at(now);
         let mut more = self.event_slice(cx)?;
+        self.send();
         more |= self.wake_slice(cx.waker());
         more |= self.return_slice(cx.waker());
         more |= self.deadline_slice();
         more |= self.drain_slice();
+        self.send();
+        // Of those who found no room, and came through all the same.
+        more |= !self.common.traffic.outgoing.is_empty();
         // Last, so that a place which has become free in this turn is taken in it.
         more |= self.accept_slice(now);
         self.common.count_bytes();
@@ -161,12 +169,40 @@ impl<S: App> Worker<S> {
         if self.happened.is_empty() && !self.take_events(cx)? {
             return Ok(false);
         }
-        for _ in 0..SLICE {
-            let Some(Happened { key, hung_up }) = self.happened.pop() else { break };
-            self.visit(key, |held, common| held.readable(common, hung_up));
+        self.read_slice();
+        let mut read = std::mem::take(&mut self.read);
+        for (Happened { key, hung_up }, news) in read.drain(..) {
+            match news {
+                News::Arrived(arrived) => self.visit(key, |held, common| held.arrived(common, arrived)),
+                News::End(end) => self.visit(key, |held, common| held.end(common, end)),
+                News::Nothing => {}
+                News::Unknown => self.visit(key, |held, common| held.readable(common, hung_up)),
+            }
         }
+        self.read = read;
         // Who has none left to look at registers for the next.
         Ok(!self.happened.is_empty() || self.poll.poll_read_ready_mut(cx).is_ready())
+    }
+
+    /// Reads what those have sent whose turn it is.
+    fn read_slice(&mut self) {
+        for _ in 0..SLICE {
+            let Some(happened) = self.happened.pop() else { break };
+            let news = match self.common.entries.dormant(happened.key) {
+                Some(entry) if !happened.hung_up => self.common.traffic.incoming.read(entry),
+                Some(_) => News::Unknown,
+                None => News::Nothing,
+            };
+            self.read.push((happened, news));
+        }
+    }
+
+    /// Sends what those are to be sent whose turn it was.
+    fn send(&mut self) {
+        let Common { traffic: Traffic { outgoing, .. }, entries, .. } = &mut self.common;
+        for Unsent { key, rest } in outgoing.send(entries) {
+            self.visit(key, |held, common| held.unsent(common, rest));
+        }
     }
 
     /// Takes what has happened; says whether to go on. If not, the next event wakes the loop.
@@ -289,6 +325,7 @@ impl<S: App> Worker<S> {
             self.visit(key, Held::drain);
             self.visit(key, |held, common| held.close(common));
         }
+        self.send();
     }
 
     /// Waits for the next deadline, or the end of a pause in accepting.
@@ -303,6 +340,9 @@ impl<S: App> Worker<S> {
 
     /// Does something with a dormant connection.
     fn visit(&mut self, key: u32, act: impl FnOnce(Held<S>, &mut Common<S>)) {
+        if self.common.traffic.outgoing.holds(key) {
+            self.send();
+        }
         if let Some(held) = Held::take(&mut self.common, key) {
             self.guard(key, |common| act(held, common));
         }
@@ -313,6 +353,7 @@ impl<S: App> Worker<S> {
     fn guard(&mut self, key: u32, act: impl FnOnce(&mut Common<S>)) {
         if catch_unwind(AssertUnwindSafe(|| act(&mut self.common))).is_err() {
             tracing::error!("a connection was closed because something in it panicked");
+            self.common.traffic.forget();
             self.common.entries.remove(key);
         }
     }

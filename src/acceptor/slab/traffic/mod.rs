@@ -1,0 +1,41 @@
+//! What goes over the wire for a slice of connections, in a row.
+//!
+//! A system call after another of the same kind costs less than one in the middle of something else: what the kernel
+//! needs for it is in the cache, and then what hyper needs is. So all that a slice of connections has sent is read before
+//! the first of them is served, and what they are to be sent is sent after the last.
+
+mod incoming;
+mod outgoing;
+
+pub(super) use incoming::{Arrived, Incoming, News};
+pub(super) use outgoing::{Outgoing, Owed, Unsent, send};
+
+/// Both directions.
+#[derive(Debug, Default)]
+pub(super) struct Traffic {
+    pub(super) incoming: Incoming,
+    pub(super) outgoing: Outgoing,
+}
+
+/// What there is of the connection in hand.
+#[derive(Default)]
+pub(super) struct Pending {
+    /// It has been read of it, and by nobody else.
+    pub(super) arrived: Option<Arrived>,
+    /// It has to be sent before anything else.
+    pub(super) owed: Option<Owed>,
+}
+
+// ===== impl Traffic =====
+
+impl Traffic {
+    /// Takes what there is of the connection in hand.
+    pub(super) fn take_pending(&mut self) -> Pending {
+        Pending { arrived: self.incoming.take_current(), owed: self.outgoing.take_back() }
+    }
+
+    /// The connection in hand is no more.
+    pub(super) fn forget(&mut self) {
+        drop(self.take_pending());
+    }
+}

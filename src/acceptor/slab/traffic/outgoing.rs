@@ -1,0 +1,132 @@
+//! What clients are sent, after they were served.
+//!
+//! A connection is dormant meanwhile. Before it is looked at again, or closed, it is sent what is its.
+
+use std::io::Write as _;
+
+use socket2::Socket;
+
+use super::super::entries::Entries;
+use super::super::stream::attempt;
+
+/// What connections are to be sent.
+#[derive(Debug, Default)]
+pub(in super::super) struct Outgoing {
+    /// All in one buffer, in the order of the parcels; behind those is what the connection in hand has written.
+    bytes: Vec<u8>,
+    parcels: Vec<Parcel>,
+    /// A bit for each 64th key: of those without one there is no parcel.
+    marks: u64,
+    /// There was no room for what the connection in hand has written.
+    tried: bool,
+}
+
+/// What a connection has to be sent before anything else.
+pub(in super::super) struct Owed {
+    pub(in super::super) bytes: Vec<u8>,
+    /// There was no room for it.
+    pub(in super::super) tried: bool,
+}
+
+/// What one connection is to be sent: the bytes between the end of the parcel before and this.
+#[derive(Debug)]
+struct Parcel {
+    key: u32,
+    end: usize,
+}
+
+/// What a connection could not be sent.
+pub(in super::super) struct Unsent {
+    pub(in super::super) key: u32,
+    /// The bytes for which there is no room, or why there is none any more.
+    pub(in super::super) rest: std::io::Result<Vec<u8>>,
+}
+
+// ===== impl Outgoing =====
+
+impl Outgoing {
+    pub(in super::super) fn is_empty(&self) -> bool {
+        self.parcels.is_empty()
+    }
+
+    /// Whether there is something for this connection.
+    pub(in super::super) fn holds(&self, key: u32) -> bool {
+        self.marks & mark(key) != 0 && self.parcels.iter().any(|parcel| parcel.key == key)
+    }
+
+    /// Adds to what the connection in hand is to be sent.
+    pub(in super::super) fn add(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// The connection in hand is put into the slab: what it has written waits for the end of the slice.
+    pub(in super::super) fn put(&mut self, key: u32) {
+        let end = self.bytes.len();
+        if end > self.parcels_end() {
+            self.parcels.push(Parcel { key, end });
+            self.marks |= mark(key);
+        }
+    }
+
+    /// The connection in hand needs what it has written before.
+    pub(in super::super) fn take_back(&mut self) -> Option<Owed> {
+        let written = &self.bytes[self.parcels_end()..];
+        if written.is_empty() {
+            return None;
+        }
+        let owed = Owed { bytes: written.to_vec(), tried: self.tried };
+        self.forget();
+        Some(owed)
+    }
+
+    /// There was no room for these bytes of the connection in hand.
+    pub(in super::super) fn add_tried(&mut self, bytes: &[u8]) {
+        self.add(bytes);
+        self.tried = true;
+    }
+
+    /// The connection in hand is no more.
+    pub(in super::super) fn forget(&mut self) {
+        self.bytes.truncate(self.parcels_end());
+        self.tried = false;
+    }
+
+    /// Sends it all. Returns what had no room.
+    pub(in super::super) fn send<F>(&mut self, entries: &mut Entries<F>) -> Vec<Unsent> {
+        let mut unsent = Vec::new();
+        let mut begin = 0;
+        for Parcel { key, end } in self.parcels.drain(..) {
+            let bytes = &self.bytes[begin..end];
+            begin = end;
+            let Some(entry) = entries.dormant(key) else { continue };
+            match send(&entry.socket, bytes) {
+                Ok(len) if len == bytes.len() => {}
+                Ok(len) => unsent.push(Unsent { key, rest: Ok(bytes[len..].to_vec()) }),
+                Err(error) => unsent.push(Unsent { key, rest: Err(error) }),
+            }
+        }
+        self.bytes.clear();
+        self.marks = 0;
+        unsent
+    }
+
+    fn parcels_end(&self) -> usize {
+        self.parcels.last().map_or(0, |parcel| parcel.end)
+    }
+}
+
+fn mark(key: u32) -> u64 {
+    1 << (key % u64::BITS)
+}
+
+/// Sends as much as there is room for. Returns how much that was.
+pub(in super::super) fn send(mut socket: &Socket, bytes: &[u8]) -> std::io::Result<usize> {
+    let mut sent = 0;
+    while sent < bytes.len() {
+        match attempt(|| socket.write(&bytes[sent..])) {
+            Some(len) => sent += len?,
+            None => break,
+        }
+    }
+    Ok(sent)
+}

@@ -16,6 +16,7 @@ mod panics;
 mod pipelines;
 mod races;
 mod returns;
+mod rows;
 mod shutdown;
 mod slow;
 mod sockets;

@@ -130,6 +130,22 @@ fn before_the_head_they_become_a_500_and_the_connection_lives() {
 }
 
 #[test]
+fn the_answers_before_them_are_sent() {
+    let server = Watched::on_loopback(|| Panicking);
+    let mut control = server.connect();
+    for path in ["/body-first", "/body-second", "/body-drop", "/body-hint"] {
+        let mut client = server.connect();
+        client.write(format!("GET /now HTTP/1.1\r\nhost: test\r\n\r\nGET {path} HTTP/1.1\r\nhost: test\r\n\r\n"));
+        let head = client.read_head();
+        assert_eq!(client.read_body(&head), b"well", "before {path}");
+        client.read_to_end();
+        assert_others_live(&mut control, &server);
+    }
+    drop(control);
+    server.finish();
+}
+
+#[test]
 fn after_the_head_they_end_their_connection() {
     let server = Watched::on_loopback(|| Panicking);
     let mut control = server.connect();

@@ -11,6 +11,7 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::rows::{narrow, narrow_client};
 use crate::support::{Client, PATIENCE, Park, TestBody, Watched, text};
 
 type Upgrades = mpsc::Receiver<OnUpgrade>;
@@ -122,6 +123,49 @@ fn an_upgraded_connection_works_on_when_another_has_its_place() {
         let head = next.read_head();
         assert_eq!(next.read_body(&head), b"woken");
         server.await_rest(&mut next);
+    }
+    server.finish();
+}
+
+#[test]
+fn the_answer_is_sent_though_nobody_touches_what_is_upgraded() {
+    let (make, upgrades, _responders) = upgrading();
+    let server = serve(make);
+    let mut client = server.connect();
+    ask(&mut client, "/");
+    let upgrade = upgrades.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(client.read_head().status, 101);
+    drop(upgrade);
+    assert_eq!(client.read_to_end(), b"");
+    drop(client);
+    server.finish();
+}
+
+#[test]
+fn an_answer_without_room_is_sent_by_who_only_reads_what_is_upgraded() {
+    let (make, upgrades, responders) = upgrading();
+    let server = Watched::run(narrow, || service_fn(make()));
+    let body = "x".repeat(3800);
+    // How much room a kernel finds is not sure.
+    for _ in 0..10 {
+        let mut client = narrow_client(&server);
+        // There is room for the first, and then no more for the second.
+        client.get("/");
+        responders.recv_timeout(PATIENCE).unwrap().send(text(body.clone())).unwrap();
+        client.get("/");
+        ask(&mut client, "/");
+        responders.recv_timeout(PATIENCE).unwrap().send(text(body.clone())).unwrap();
+        let echo = echo_elsewhere(upgrades.recv_timeout(PATIENCE).unwrap());
+        for _ in 0..2 {
+            let head = client.read_head();
+            assert_eq!(client.read_body(&head), body.as_bytes());
+        }
+        assert_eq!(client.read_head().status, 101);
+        assert_echoes(&mut client, || ());
+        client.shutdown(std::net::Shutdown::Write);
+        assert_eq!(client.read_to_end(), b"");
+        echo.join().unwrap();
+        drop(client);
     }
     server.finish();
 }

@@ -115,6 +115,19 @@ impl Seat {
 // ===== impl Seated =====
 
 impl Seated {
+    fn poll_write(&mut self, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let len = bufs.iter().map(|buf| buf.len()).sum();
+        if self.stream.is_none() || self.stage(len, bufs) {
+            return Poll::Ready(Ok(len));
+        }
+        ready!(self.poll_send(cx))?;
+        match (&mut self.stream, bufs) {
+            (Some(stream), [buf]) => Pin::new(stream).poll_write(cx, buf),
+            (Some(stream), bufs) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            (None, _) => Poll::Ready(Ok(len)),
+        }
+    }
+
     /// Keeps what is written until the end of the slice, if it may wait so long.
     fn stage(&mut self, len: usize, bufs: &[io::IoSlice<'_>]) -> bool {
         let may_wait = self.is_in_place() && !self.blocked && self.staged.len() + len <= STAGED_BYTES_MAX;
@@ -199,7 +212,7 @@ impl Read for Seat {
 
 impl Write for Seat {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll_write_vectored(cx, &[io::IoSlice::new(buf)])
+        self.seated().poll_write(cx, &[io::IoSlice::new(buf)])
     }
 
     fn poll_write_vectored(
@@ -207,16 +220,7 @@ impl Write for Seat {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let seated = &mut *self.seated();
-        let len = bufs.iter().map(|buf| buf.len()).sum();
-        if seated.stream.is_none() || seated.stage(len, bufs) {
-            return Poll::Ready(Ok(len));
-        }
-        ready!(seated.poll_send(cx))?;
-        match &mut seated.stream {
-            Some(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            None => Poll::Ready(Ok(len)),
-        }
+        self.seated().poll_write(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {

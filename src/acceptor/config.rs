@@ -1,11 +1,13 @@
 //! What a user has set.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::Response;
 
+use super::panics::log_panic;
 use super::service::service_unavailable;
 use super::stats::Stats;
 use super::watched;
@@ -46,6 +48,16 @@ impl Default for Config {
 }
 
 impl Config {
+    /// A panic in `make` is no reason not to answer.
+    pub(super) fn set_shutdown_response(&mut self, make: impl Fn() -> Response<Bytes> + Send + Sync + 'static) {
+        self.shutdown_response = Arc::new(move || {
+            catch_unwind(AssertUnwindSafe(&make)).unwrap_or_else(|panic| {
+                log_panic(&*panic, "what makes the shutdown's response panicked, a client gets 503");
+                service_unavailable()
+            })
+        });
+    }
+
     /// Has the loop of this thread watched until what it returns is dropped, if the user wants that.
     pub(super) fn watched(&self) -> watched::Watched {
         #[cfg(feature = "context")]

@@ -41,7 +41,6 @@ use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -264,9 +263,10 @@ impl Acceptor {
 
     /// What parked requests are answered at shutdown, instead of `503` with `Retry-After: 1`.
     ///
-    /// `connection: close` is added. `make` is called once for each parked request, on the thread that serves it.
+    /// `connection: close` is added. `make` is called once for each parked request, on the thread that serves it. Where it
+    /// panics, that is logged and the `503` is sent.
     pub fn shutdown_response(mut self, make: impl Fn() -> Response<Bytes> + Send + Sync + 'static) -> Self {
-        self.config.shutdown_response = Arc::new(make);
+        self.config.set_shutdown_response(make);
         self
     }
 

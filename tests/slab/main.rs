@@ -11,6 +11,8 @@ mod support;
 const HAS_SLAB: bool = cfg!(not(hyper_deferred_tasks));
 
 mod budget;
+#[cfg(not(hyper_deferred_tasks))]
+mod full;
 mod limits;
 mod panics;
 mod pipelines;

@@ -10,9 +10,10 @@ use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::service::Service;
+use hyper_deferred::Outcome;
 use hyper_deferred::acceptor::Snapshot;
 
-use crate::support::{Client, Watched};
+use crate::support::{Client, PATIENCE, Park, Watched, untimed};
 
 /// What it does to each path: panics somewhere.
 struct Panicking;
@@ -201,5 +202,22 @@ fn what_panics_at_the_shutdown_does_not_keep_it() {
     }
     assert_eq!(other.read_head().status, 200);
     drop((parked, other, control));
+    server.join();
+}
+
+#[test]
+fn a_panic_in_what_makes_the_shutdowns_response_is_no_reason_for_none() {
+    let (park, responders, outcomes) = Park::new();
+    let server = Watched::run(|| untimed().shutdown_response(|| panic!("the test wants it")), move || park);
+    let mut client = server.connect();
+    client.write("GET /now HTTP/1.1\r\nhost: test\r\n\r\nGET / HTTP/1.1\r\nhost: test\r\n\r\n");
+    let _responder = responders.recv_timeout(PATIENCE).unwrap();
+    server.handle.shutdown();
+    let head = client.read_head();
+    assert_eq!(client.read_body(&head), b"now");
+    let head = client.read_head();
+    assert_eq!((head.status, head.field("retry-after")), (503, Some("1")));
+    assert_eq!(outcomes.recv_timeout(PATIENCE).unwrap(), Outcome::ShutDown);
+    drop(client);
     server.join();
 }

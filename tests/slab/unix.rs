@@ -12,10 +12,10 @@ use hyper_deferred::{Acceptor, Outcome, PeerAddr};
 use crate::support::{PATIENCE, Park, Watched, alone, text};
 
 /// A path that nothing is at; what is there in the end is removed.
-struct SocketPath(PathBuf);
+pub(crate) struct SocketPath(pub(crate) PathBuf);
 
 impl SocketPath {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("hyper-deferred-{}-{name}", std::process::id()));
         let _ = std::fs::remove_file(&path);
         Self(path)

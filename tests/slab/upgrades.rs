@@ -11,14 +11,13 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::rows::{narrow, narrow_client};
 use crate::support::{Client, PATIENCE, Park, TestBody, Watched, text};
 
-type Upgrades = mpsc::Receiver<OnUpgrade>;
+pub(crate) type Upgrades = mpsc::Receiver<OnUpgrade>;
 
 /// Upgrades what asks for it, and gives the IO to the test. All else is parked.
 #[allow(clippy::type_complexity, reason = "three things that are taken apart at once")]
-fn upgrading() -> (
+pub(crate) fn upgrading() -> (
     impl FnOnce() -> Box<dyn Fn(Request<Incoming>) -> Answer> + Send,
     Upgrades,
     mpsc::Receiver<hyper_deferred::Responder<TestBody>>,
@@ -50,7 +49,7 @@ fn upgrading() -> (
     (make, upgrades, responders)
 }
 
-type Answer = std::pin::Pin<Box<dyn Future<Output = Result<http::Response<TestBody>, Infallible>>>>;
+pub(crate) type Answer = std::pin::Pin<Box<dyn Future<Output = Result<http::Response<TestBody>, Infallible>>>>;
 
 fn serve(make: impl FnOnce() -> Box<dyn Fn(Request<Incoming>) -> Answer> + Send + 'static) -> Watched {
     Watched::on_loopback(|| {
@@ -60,7 +59,7 @@ fn serve(make: impl FnOnce() -> Box<dyn Fn(Request<Incoming>) -> Answer> + Send 
 }
 
 /// Echoes on a thread and a runtime of its own until the client has nothing more to say.
-fn echo_elsewhere(upgrade: OnUpgrade) -> thread::JoinHandle<()> {
+pub(crate) fn echo_elsewhere(upgrade: OnUpgrade) -> thread::JoinHandle<()> {
     thread::spawn(|| {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         runtime.block_on(async { tokio::spawn(async { echo(upgrade.await.unwrap()).await }).await.unwrap() });
@@ -78,7 +77,7 @@ async fn echo(upgraded: Upgraded) {
     }
 }
 
-fn ask(client: &mut Client, way: &str) {
+pub(crate) fn ask(client: &mut Client, way: &str) {
     match way {
         "CONNECT" => client.write("CONNECT host:443 HTTP/1.1\r\nhost: host:443\r\n\r\n"),
         path => {
@@ -87,7 +86,7 @@ fn ask(client: &mut Client, way: &str) {
     }
 }
 
-fn assert_echoes(client: &mut Client, server: impl Fn()) {
+pub(crate) fn assert_echoes(client: &mut Client, server: impl Fn()) {
     for word in ["one", "two", "three"] {
         client.write(word);
         server();
@@ -138,35 +137,6 @@ fn the_answer_is_sent_though_nobody_touches_what_is_upgraded() {
     drop(upgrade);
     assert_eq!(client.read_to_end(), b"");
     drop(client);
-    server.finish();
-}
-
-#[test]
-fn an_answer_without_room_is_sent_by_who_only_reads_what_is_upgraded() {
-    let (make, upgrades, responders) = upgrading();
-    let server = Watched::run(narrow, || service_fn(make()));
-    let body = "x".repeat(3800);
-    // How much room a kernel finds is not sure.
-    for _ in 0..10 {
-        let mut client = narrow_client(&server);
-        // There is room for the first, and then no more for the second.
-        client.get("/");
-        responders.recv_timeout(PATIENCE).unwrap().send(text(body.clone())).unwrap();
-        client.get("/");
-        ask(&mut client, "/");
-        responders.recv_timeout(PATIENCE).unwrap().send(text(body.clone())).unwrap();
-        let echo = echo_elsewhere(upgrades.recv_timeout(PATIENCE).unwrap());
-        for _ in 0..2 {
-            let head = client.read_head();
-            assert_eq!(client.read_body(&head), body.as_bytes());
-        }
-        assert_eq!(client.read_head().status, 101);
-        assert_echoes(&mut client, || ());
-        client.shutdown(std::net::Shutdown::Write);
-        assert_eq!(client.read_to_end(), b"");
-        echo.join().unwrap();
-        drop(client);
-    }
     server.finish();
 }
 

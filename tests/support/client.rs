@@ -146,6 +146,16 @@ impl From<TcpStream> for Client {
     }
 }
 
+#[cfg(unix)]
+impl From<std::os::unix::net::UnixStream> for Client {
+    fn from(stream: std::os::unix::net::UnixStream) -> Self {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        // A client only reads and writes, which is the same for any socket.
+        let stream = TcpStream::from(std::os::fd::OwnedFd::from(stream));
+        Self { stream: BufReader::new(stream) }
+    }
+}
+
 // ===== impl Head =====
 
 impl Head {

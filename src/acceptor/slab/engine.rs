@@ -88,7 +88,7 @@ impl<S: App> Vacant<S> {
     /// Lets hyper have an answer, which nobody reads, so that it waits for the next request. `None` if it does not.
     pub(super) fn finish(mut self) -> Option<Self> {
         if self.asked.take().is_some() {
-            // The first is not empty: for a body hyper has a queue.
+            // What hyper allocates for a body it keeps, so that its first answer has one. The rest are as little work as can be.
             let mut nothing = Response::new(Bytes::from_static(if self.engine.seasoned { b"" } else { b"." }));
             if self.engine.seasoned {
                 *nothing.status_mut() = StatusCode::NO_CONTENT;

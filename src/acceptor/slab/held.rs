@@ -81,10 +81,8 @@ impl<S: App> Held<S> {
 
     /// Drops the connection, and then gives its place up: what the drop runs finds the place taken.
     pub(super) fn close(self, common: &mut Common<S>) {
-        if let Some(owed) = common.traffic.outgoing.take_back() {
-            // It is closed all the same.
-            let _sent = self.dormant.io.send_at_once(&owed.bytes);
-        }
+        // What has no room is lost: who closes does not wait.
+        let _sent = self.dormant.io.send_at_once(&common.traffic.outgoing.take_back());
         let key = self.key;
         drop(self);
         common.entries.remove(key);

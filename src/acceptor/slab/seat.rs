@@ -3,12 +3,12 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 
 use super::stream::Stream;
-use super::traffic::{Arrived, Incoming, Owed, Pending, Traffic};
+use super::traffic::{Arrived, Incoming, Pending, Traffic};
 use crate::server::conn::dormant::is_plain;
 
 /// How much of what is written in place is kept until the end of the slice. More than that is written at once: to copy it
@@ -18,7 +18,8 @@ const STAGED_BYTES_MAX: usize = 4096;
 /// A place for a stream. Without one it takes all that is written, and has nothing to read.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Seat {
-    // hyper wants IO that can be upgraded to be `Send`; the lock is never waited for.
+    // hyper wants IO that can be upgraded to be `Send`. The lock is waited for once at most: an upgraded one may be in use
+    // elsewhere while the worker lets go of it.
     seated: Arc<Mutex<Seated>>,
 }
 
@@ -35,8 +36,10 @@ struct Seated {
     more: bool,
     /// What was written in place.
     staged: Vec<u8>,
-    /// There was no room for that.
-    blocked: bool,
+    /// Nothing more is staged: what was had no room, or the stream is to go elsewhere.
+    direct: bool,
+    /// Who waits to write, while somebody else reads.
+    writer: Option<Waker>,
 }
 
 /// The first bytes of a stream.
@@ -64,10 +67,10 @@ impl Seat {
         seated.arrived = pending.arrived;
         seated.first = None;
         seated.more = false;
-        seated.blocked = false;
-        if let Some(Owed { bytes, tried }) = pending.owed {
-            seated.staged = bytes;
-            seated.blocked = tried;
+        seated.direct = false;
+        seated.writer = None;
+        if !pending.owed.is_empty() {
+            seated.staged = pending.owed;
         }
     }
 
@@ -120,7 +123,7 @@ impl Seated {
         if self.stream.is_none() || self.stage(len, bufs) {
             return Poll::Ready(Ok(len));
         }
-        ready!(self.poll_send(cx))?;
+        ready!(self.poll_send_to_write(cx))?;
         match (&mut self.stream, bufs) {
             (Some(stream), [buf]) => Pin::new(stream).poll_write(cx, buf),
             (Some(stream), bufs) => Pin::new(stream).poll_write_vectored(cx, bufs),
@@ -130,7 +133,7 @@ impl Seated {
 
     /// Keeps what is written until the end of the slice, if it may wait so long.
     fn stage(&mut self, len: usize, bufs: &[io::IoSlice<'_>]) -> bool {
-        let may_wait = self.is_in_place() && !self.blocked && self.staged.len() + len <= STAGED_BYTES_MAX;
+        let may_wait = self.is_in_place() && !self.direct && self.staged.len() + len <= STAGED_BYTES_MAX;
         if may_wait {
             bufs.iter().for_each(|buf| self.staged.extend_from_slice(buf));
         }
@@ -149,14 +152,44 @@ impl Seated {
 
     /// Sends what was kept.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Self { stream: Some(stream), staged, blocked, .. } = self else { return Poll::Ready(Ok(())) };
+        let Self { stream: Some(stream), staged, direct, .. } = self else { return Poll::Ready(Ok(())) };
         while !staged.is_empty() {
-            *blocked = true;
-            let sent = ready!(Pin::new(&mut *stream).poll_write(cx, staged))?;
-            staged.drain(..sent);
+            *direct = true;
+            match ready!(Pin::new(&mut *stream).poll_write(cx, staged)) {
+                Ok(sent) => drop(staged.drain(..sent)),
+                Err(error) => {
+                    *staged = Vec::new();
+                    return Poll::Ready(Err(error));
+                }
+            }
+            if staged.is_empty() {
+                *staged = Vec::new();
+            }
         }
-        *blocked = false;
         Poll::Ready(Ok(()))
+    }
+
+    /// The same for who is to write then.
+    fn poll_send_to_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let sent = self.poll_send(cx);
+        if sent.is_pending() {
+            self.writer = Some(cx.waker().clone());
+        }
+        sent
+    }
+
+    /// The same for who reads: of an upgraded stream nobody else may be there to send it. Who waits to write is told, because
+    /// a socket wakes one of them alone.
+    fn poll_send_to_read(&mut self, cx: &mut Context<'_>) {
+        if self.staged.is_empty() || self.is_in_place() {
+            return;
+        }
+        // An error is found again by who writes, and there may still be something to read.
+        if self.poll_send(cx).is_ready() {
+            if let Some(writer) = self.writer.take() {
+                writer.wake();
+            }
+        }
     }
 
     fn send_at_once(&mut self) {
@@ -164,9 +197,10 @@ impl Seated {
         if !self.staged.is_empty() {
             // An error is found again by who uses it next.
             let sent = stream.send_at_once(&self.staged).unwrap_or(0);
-            self.staged.drain(..sent);
-            self.blocked = true;
+            // Not kept for more: who has a task of its own stays there, perhaps for long.
+            self.staged = self.staged[sent..].to_vec();
         }
+        self.direct = true;
     }
 }
 
@@ -186,12 +220,7 @@ impl Read for Seat {
             seated.ahead = later;
             return Poll::Ready(Ok(()));
         }
-        // Who has taken an upgraded one may only read for now.
-        if !seated.staged.is_empty() && !seated.is_in_place() {
-            if let Poll::Ready(sent) = seated.poll_send(cx) {
-                sent?;
-            }
-        }
+        seated.poll_send_to_read(cx);
         let (first, more) = (&mut seated.first, &mut seated.more);
         let mut look = |read: &[u8]| {
             *more |= first.is_some();
@@ -230,12 +259,12 @@ impl Write for Seat {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let seated = &mut *self.seated();
         // What waits in place for the end of the slice is as good as sent. A socket itself has nothing to flush.
-        if seated.is_in_place() && !seated.blocked { Poll::Ready(Ok(())) } else { seated.poll_send(cx) }
+        if seated.is_in_place() && !seated.direct { Poll::Ready(Ok(())) } else { seated.poll_send_to_write(cx) }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let seated = &mut *self.seated();
-        ready!(seated.poll_send(cx))?;
+        ready!(seated.poll_send_to_write(cx))?;
         match &mut seated.stream {
             Some(stream) => Pin::new(stream).poll_shutdown(cx),
             None => Poll::Ready(Ok(())),

@@ -102,12 +102,12 @@ impl<S: App> Held<S> {
         self.serve(common, Wake::<S>::Unread);
     }
 
-    /// What it was to be sent had no room: hyper waits for that. Or its client has left.
+    /// What it was to be sent had no room: it waits for that in a task. Or its client has left.
     pub(super) fn unsent(self, common: &mut Common<S>, rest: io::Result<Vec<u8>>) {
         match rest {
             Ok(rest) => {
-                common.traffic.outgoing.add_tried(&rest);
-                self.serve(common, Wake::<S>::Unread);
+                common.traffic.outgoing.add(&rest);
+                self.graduate(common);
             }
             Err(error) => {
                 tracing::debug!(%error, "a connection ended with an error");
@@ -301,6 +301,17 @@ impl<S: App> Held<S> {
             (None, Rest::Idle) => Rested::Idle,
         };
         Some((Self { key, dormant, waker, queued, due }, rested))
+    }
+
+    /// Gives it a task as it is.
+    fn graduate(self, common: &mut Common<S>) {
+        let Self { key, dormant, due, .. } = self;
+        let descriptor = dormant.io.descriptor();
+        let begun = dormant.parked.is_none() && !dormant.leftover.is_empty();
+        let head_due = if begun { due } else { Tick::NEVER };
+        common.counters().resumed.increment();
+        let engine = common.engine(dormant, Wake::<S>::Unread, Outcome::ClientGone);
+        graduate(common, key, engine, descriptor, head_due);
     }
 
     fn park(mut self, common: &mut Common<S>, next: Option<Alarm>, read_blocked: bool) {

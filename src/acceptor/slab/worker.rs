@@ -117,8 +117,6 @@ impl<S: App> Worker<S> {
         more |= self.deadline_slice();
         more |= self.drain_slice();
         self.send();
-        // Of those who found no room, and came through all the same.
-        more |= !self.common.traffic.outgoing.is_empty();
         // Last, so that a place which has become free in this turn is taken in it.
         more |= self.accept_slice(now);
         self.common.count_bytes();
@@ -142,6 +140,7 @@ impl<S: App> Worker<S> {
             let Ok(place) = self.common.share.room.try_acquire() else { return false };
             let Some((socket, peer)) = accept.accept(now) else { return false };
             let key = self.common.entries.reserve();
+            debug_assert!(!self.common.traffic.outgoing.holds(key), "all has been sent by the end of a slice");
             // What was taken of whoever had the place before is none of this one's.
             self.happened.retain(|happened| happened.key != key);
             // Given back by the entry.

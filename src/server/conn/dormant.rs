@@ -49,8 +49,8 @@ pub(crate) enum Wake<B> {
     Answer(Result<Response<B>, BoxError>),
     /// The client has sent something; it is in `leftover`.
     Readable,
-    /// The client may have sent something, which nobody has read.
-    #[cfg_attr(not(unix), allow(dead_code, reason = "only a slab learns of it without reading"))]
+    /// hyper is to read on by itself: what has come is not in `leftover`.
+    #[cfg_attr(not(unix), allow(dead_code, reason = "only a slab has IO that knows what has come"))]
     Unread,
     /// The client has gone, or the IO has failed.
     End(End),

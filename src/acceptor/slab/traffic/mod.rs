@@ -8,7 +8,7 @@ mod incoming;
 mod outgoing;
 
 pub(super) use incoming::{Arrived, Incoming, News};
-pub(super) use outgoing::{Outgoing, Owed, Unsent, send};
+pub(super) use outgoing::{Outgoing, Unsent, send};
 
 /// Both directions.
 #[derive(Debug, Default)]
@@ -20,10 +20,10 @@ pub(super) struct Traffic {
 /// What there is of the connection in hand.
 #[derive(Default)]
 pub(super) struct Pending {
-    /// It has been read of it, and by nobody else.
+    /// This was read of it, and hyper has not seen it yet.
     pub(super) arrived: Option<Arrived>,
-    /// It has to be sent before anything else.
-    pub(super) owed: Option<Owed>,
+    /// This has to be sent before anything else.
+    pub(super) owed: Vec<u8>,
 }
 
 // ===== impl Traffic =====
@@ -34,7 +34,7 @@ impl Traffic {
         Pending { arrived: self.incoming.take_current(), owed: self.outgoing.take_back() }
     }
 
-    /// The connection in hand is no more.
+    /// The connection in hand is no more, and nothing of it can be read or sent.
     pub(super) fn forget(&mut self) {
         drop(self.take_pending());
     }

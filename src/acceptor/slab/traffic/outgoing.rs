@@ -9,6 +9,9 @@ use socket2::Socket;
 use super::super::entries::Entries;
 use super::super::stream::attempt;
 
+/// As many bytes are kept for the next slice: a slice's answers of 2 KiB each. There may be twice as many in one.
+const BYTES_KEPT_MAX: usize = 64 * 1024;
+
 /// What connections are to be sent.
 #[derive(Debug, Default)]
 pub(in super::super) struct Outgoing {
@@ -17,15 +20,6 @@ pub(in super::super) struct Outgoing {
     parcels: Vec<Parcel>,
     /// A bit for each 64th key: of those without one there is no parcel.
     marks: u64,
-    /// There was no room for what the connection in hand has written.
-    tried: bool,
-}
-
-/// What a connection has to be sent before anything else.
-pub(in super::super) struct Owed {
-    pub(in super::super) bytes: Vec<u8>,
-    /// There was no room for it.
-    pub(in super::super) tried: bool,
 }
 
 /// What one connection is to be sent: the bytes between the end of the parcel before and this.
@@ -45,10 +39,6 @@ pub(in super::super) struct Unsent {
 // ===== impl Outgoing =====
 
 impl Outgoing {
-    pub(in super::super) fn is_empty(&self) -> bool {
-        self.parcels.is_empty()
-    }
-
     /// Whether there is something for this connection.
     pub(in super::super) fn holds(&self, key: u32) -> bool {
         self.marks & mark(key) != 0 && self.parcels.iter().any(|parcel| parcel.key == key)
@@ -69,26 +59,11 @@ impl Outgoing {
     }
 
     /// The connection in hand needs what it has written before.
-    pub(in super::super) fn take_back(&mut self) -> Option<Owed> {
-        let written = &self.bytes[self.parcels_end()..];
-        if written.is_empty() {
-            return None;
-        }
-        let owed = Owed { bytes: written.to_vec(), tried: self.tried };
-        self.forget();
-        Some(owed)
-    }
-
-    /// There was no room for these bytes of the connection in hand.
-    pub(in super::super) fn add_tried(&mut self, bytes: &[u8]) {
-        self.add(bytes);
-        self.tried = true;
-    }
-
-    /// The connection in hand is no more.
-    pub(in super::super) fn forget(&mut self) {
-        self.bytes.truncate(self.parcels_end());
-        self.tried = false;
+    pub(in super::super) fn take_back(&mut self) -> Vec<u8> {
+        let end = self.parcels_end();
+        let written = self.bytes[end..].to_vec();
+        self.bytes.truncate(end);
+        written
     }
 
     /// Sends it all. Returns what had no room.
@@ -106,6 +81,9 @@ impl Outgoing {
             }
         }
         self.bytes.clear();
+        if self.bytes.capacity() > BYTES_KEPT_MAX {
+            self.bytes = Vec::new();
+        }
         self.marks = 0;
         unsent
     }

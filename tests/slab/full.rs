@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::mpsc;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
@@ -20,8 +21,12 @@ use crate::unix::SocketPath;
 use crate::upgrades::{ask, assert_echoes, echo_elsewhere, upgrading};
 
 fn listen(path: &SocketPath) -> Acceptor {
+    listen_with(path, None)
+}
+
+fn listen_with(path: &SocketPath, idle: Option<Duration>) -> Acceptor {
     let mut builder = hyper_deferred::server::conn::http1::Builder::new();
-    builder.header_read_timeout(None);
+    builder.header_read_timeout(None).idle_timeout(idle);
     Acceptor::bind_unix(&path.0).unwrap().http1(&builder)
 }
 
@@ -115,6 +120,31 @@ fn a_request_that_waits_behind_one_is_answered() {
         server.await_rest(&mut control);
     }
     drop(control);
+    server.finish();
+}
+
+#[test]
+fn the_time_between_two_requests_begins_when_one_is_sent() {
+    const IDLE: Duration = Duration::from_millis(200);
+    let path = SocketPath::new("full-idle");
+    let (sender, _responders) = mpsc::channel();
+    let server = Watched::run(|| listen_with(&path, Some(IDLE)), || telling(sender));
+    let mut control = connect(&path.0);
+    let mut client = connect(&path.0);
+    let count = fill(&server, &path.0, &mut client, |client| client.get("/filling."));
+    let graduated = server.stats().graduated;
+    client.get("/last.");
+    server.await_stats(&mut control, |stats| stats.graduated == graduated + 1);
+    let begun = Instant::now();
+    while begun.elapsed() < IDLE * 2 {
+        assert_eq!(control.text("/now"), "now");
+    }
+    for _ in 0..count {
+        assert_told(&mut client, "/filling.");
+    }
+    assert_told(&mut client, "/last.");
+    client.expect_closed();
+    drop((client, control));
     server.finish();
 }
 

@@ -259,7 +259,9 @@ fn poll_once<S: App>(
                 drop_because(Outcome::ShutDown, || active.answer(own(response())));
             }
             // For a hyper that knows from the start that this request is the last.
-            Some(_) if !active.is_last() && active.has_large_head() && active.is_reading_head() => {
+            Some(_)
+                if !active.is_last() && active.has_large_head() && active.is_reading_head() && active.is_flushed() =>
+            {
                 return Poll::Ready(Left::Rests);
             }
             Some(_) if !active.is_last() && !active.has_large_head() => active.graceful_shutdown(),
@@ -280,7 +282,8 @@ fn is_overdue<S: App>(
     if active.take_called(settings) {
         deadline.clear();
     }
-    if !active.is_reading_head() {
+    // An answer that it was not sent yet is no time of its own.
+    if !active.is_reading_head() || !active.is_flushed() {
         return false;
     }
     if !deadline.is_set() {

@@ -218,6 +218,12 @@ where
         self.flags.reading_head()
     }
 
+    /// Whether all that hyper has written is sent.
+    #[cfg_attr(not(unix), allow(dead_code, reason = "only a slab writes what is not sent at once"))]
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.flags.has(Flag::Flushed)
+    }
+
     /// Whether hyper would be between two requests, had it not been rebuilt since the last.
     pub(crate) fn is_between_requests(&self) -> bool {
         self.fresh && self.notes.served() && self.flags.reading_head()

@@ -239,7 +239,7 @@ impl Flags {
     /// Whether hyper waits for a head or the rest of one, after a poll that returned `Pending`.
     #[inline]
     pub(crate) fn reading_head(&self) -> bool {
-        self.responded() && self.has(Flag::ReadBlocked) && self.has(Flag::Flushed) && !self.has(Flag::Closing)
+        self.responded() && self.has(Flag::ReadBlocked) && !self.has(Flag::Closing)
     }
 
     /// Until [`end_probe`](Self::end_probe), hyper is polled with a waker that nobody else may keep.

@@ -3,6 +3,8 @@
 use std::time::Duration;
 use std::{fs, io, thread};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 /// A process that is looked at from outside.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Process(pub(crate) u32);
@@ -11,7 +13,22 @@ pub(crate) struct Process(pub(crate) u32);
 /// tick, which is 10 ms at the most.
 const REST: Duration = Duration::from_millis(12);
 
+/// A process that does not run. It goes on when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Stopped(Process);
+
 impl Process {
+    /// Stops it, as a shell does with Ctrl-Z: what is sent to it meanwhile waits in its sockets.
+    pub(crate) fn stop(self) -> io::Result<Stopped> {
+        self.signal(Signal::STOP)?;
+        Ok(Stopped(self))
+    }
+
+    fn signal(self, signal: Signal) -> io::Result<()> {
+        let pid = i32::try_from(self.0).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(kill_process(pid, signal)?)
+    }
+
     /// Bytes of private memory in use: `RssAnon`, without the pages of the program's own file.
     pub(crate) fn anonymous_bytes(self) -> io::Result<u64> {
         self.status_bytes("RssAnon:")
@@ -61,6 +78,13 @@ impl Process {
         let status = fs::read_to_string(format!("/proc/{}/status", self.0))?;
         let line = status.lines().find_map(|line| line.strip_prefix(field));
         Ok(number(line.and_then(|line| line.split_whitespace().next()))? * 1024)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        // One that has gone meanwhile is found out by whoever asks it next.
+        let _gone = self.0.signal(Signal::CONT);
     }
 }
 

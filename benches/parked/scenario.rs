@@ -127,7 +127,7 @@ impl Run<'_> {
 
         let mut cycles = Vec::new();
         for _ in 0..self.scale.cycles {
-            cycles.push(cycle(server.process(), &mut clients, &poll)?);
+            cycles.push(cycle(server.process(), &mut clients, &poll, Pace::Burst)?);
         }
         let cycled = per_connection(server.process())?;
         self.record(Figure::CycledBytes, cycled);
@@ -138,6 +138,7 @@ impl Run<'_> {
         self.record(Figure::WakeWall, millis(&|woken| woken.wall));
         self.record(Figure::WakeCpu, millis(&|woken| woken.wake_cpu));
         self.record(Figure::CycleCpu, millis(&|woken| woken.cycle_cpu) * 1e3 / count as f64);
+        self.record(Figure::PacedCycleCpu, self.cycle_cpu(&server, &mut clients, &poll, Pace::OneThread)?);
         Ok(())
     }
 
@@ -157,11 +158,16 @@ impl Run<'_> {
         let parked = self.park(&server, &mut clients, &poll)?;
         self.record(Figure::PostBytes, slope(&parked, 0, 3));
         wake(server.process(), &mut clients)?;
-        let cycles = (0..self.scale.cycles.min(3)).map(|_| cycle(server.process(), &mut clients, &poll));
+        self.record(Figure::PostCycleCpu, self.cycle_cpu(&server, &mut clients, &poll, Pace::Burst)?);
+        Ok(())
+    }
+
+    /// Microseconds of a cycle for each request, of a few.
+    fn cycle_cpu(&self, server: &Server, clients: &mut Clients, poll: &[u8], pace: Pace) -> io::Result<f64> {
+        let cycles = (0..self.scale.cycles.min(3)).map(|_| cycle(server.process(), clients, poll, pace));
         let cycles = cycles.collect::<io::Result<Vec<_>>>()?;
         let cpu = median(cycles.iter().map(|woken| woken.cycle_cpu.as_secs_f64() * 1e6).collect());
-        self.record(Figure::PostCycleCpu, cpu / clients.len() as f64);
-        Ok(())
+        Ok(cpu / clients.len() as f64)
     }
 
     fn idle(&mut self) -> io::Result<()> {
@@ -202,11 +208,22 @@ impl Run<'_> {
     }
 }
 
+/// When the requests of a cycle come to the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pace {
+    /// All at once, as they do when all clients have just been answered.
+    Burst,
+    /// As fast as one thread sends them. A server that is faster goes to sleep in between and is woken, at its own expense.
+    OneThread,
+}
+
 /// Sends a request on every connection, waits until all are parked, and wakes them.
-fn cycle(process: Process, clients: &mut Clients, poll: &[u8]) -> io::Result<Woken> {
+fn cycle(process: Process, clients: &mut Clients, poll: &[u8], pace: Pace) -> io::Result<Woken> {
     process.settle()?;
     let before = process.cpu()?;
+    let stopped = if pace == Pace::Burst { Some(process.stop()?) } else { None };
     clients.send_all(poll)?;
+    drop(stopped);
     // Not asked again and again while it works: counting costs processor time too.
     process.settle()?;
     let count = clients.len();

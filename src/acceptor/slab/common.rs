@@ -44,8 +44,8 @@ pub(super) struct Common<S: App> {
 // ===== impl Common =====
 
 impl<S: App> Common<S> {
-    /// An empty slab, whose sockets `registry` is to watch.
-    pub(super) fn new(service: S, share: Share, registry: &Registry) -> io::Result<Self> {
+    /// An empty slab, whose sockets `registry` is to watch, and of which so many are served in a row.
+    pub(super) fn new(service: S, share: Share, registry: &Registry, row_len: usize) -> io::Result<Self> {
         let now = Alarm::at(Instant::now());
         Ok(Self {
             service: Rc::new(service),
@@ -54,7 +54,7 @@ impl<S: App> Common<S> {
             wheel: Wheel::new(now),
             registration: Registration::new()?,
             home: Rc::new(Home::new(registry.try_clone()?, share.clone())),
-            traffic: Traffic::default(),
+            traffic: Traffic::new(row_len),
             vacant: Vacancies::new(),
             now,
             share,

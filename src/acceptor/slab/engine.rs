@@ -134,7 +134,7 @@ impl<S: App> Engine<S> {
     /// Builds hyper for a connection.
     pub(super) fn build(waiting: Waiting<S>, wake: Wake<S>, pending: Pending, settings: &Settings) -> Self {
         let Dormant { io, service: Served { service, peer }, parked, leftover, seen, notes } = waiting;
-        let seat = Seat::default();
+        let seat = Seat::new();
         seat.take_in(io, &[], pending);
         if !leftover.is_empty() {
             seat.set_begun();

@@ -223,7 +223,7 @@ impl<S: App> Future for Task<S> {
             Left::Rests => None,
             Left::PeerGone => Some(End::Eof),
         };
-        if let Some((waiting, met)) = engine.into_waiting(&mut Traffic::default()) {
+        if let Some((waiting, met)) = engine.into_waiting(&mut Traffic::new(0)) {
             self.place.give_back(Some(Back { waiting, end: met.or(end) }));
         }
         Poll::Ready(())

@@ -15,8 +15,11 @@ use crate::server::conn::dormant::is_plain;
 /// would cost more than is won.
 const STAGED_BYTES_MAX: usize = 4096;
 
+/// How much is allocated for that from the start, as all that hyper needs is: most answers are no longer.
+const STAGED_BYTES_MIN: usize = 512;
+
 /// A place for a stream. Without one it takes all that is written, and has nothing to read.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Seat {
     // hyper wants IO that can be upgraded to be `Send`. The lock is waited for once at most: an upgraded one may be in use
     // elsewhere while the worker lets go of it.
@@ -53,6 +56,12 @@ struct First {
 // ===== impl Seat =====
 
 impl Seat {
+    pub(super) fn new() -> Self {
+        let mut seated = Seated::default();
+        seated.staged.reserve_exact(STAGED_BYTES_MIN);
+        Self { seated: Arc::new(Mutex::new(seated)) }
+    }
+
     fn seated(&self) -> MutexGuard<'_, Seated> {
         // Reading and writing a socket does not panic half-way.
         self.seated.lock().unwrap_or_else(PoisonError::into_inner)

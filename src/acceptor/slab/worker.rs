@@ -92,7 +92,7 @@ impl<S: App> Worker<S> {
         let poll = mio::Poll::new()?;
         let accept = Accept::new(listener, poll.registry(), LISTENER)?;
         Ok(Self {
-            common: Common::new(service, share, poll.registry())?,
+            common: Common::new(service, share, poll.registry(), SLICE)?,
             poll: reactor::watch(poll, tokio::io::Interest::READABLE)?,
             events: mio::Events::with_capacity(EVENTS_MAX),
             accept: Some(accept),

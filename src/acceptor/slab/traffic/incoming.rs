@@ -9,7 +9,7 @@ use super::super::stream::{Input, READ_BYTES_MAX, attempt};
 use crate::server::conn::io::End;
 
 /// The buffers that nobody has.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in super::super) struct Incoming {
     spare: Vec<Arrived>,
     /// What the connection whose turn it is has sent.
@@ -19,7 +19,7 @@ pub(in super::super) struct Incoming {
 /// Bytes of a client, and the buffer that they are in.
 #[derive(Debug)]
 pub(in super::super) struct Arrived {
-    buffer: Box<[u8; READ_BYTES_MAX]>,
+    buffer: Box<[u8]>,
     at: u16,
     end: u16,
 }
@@ -40,6 +40,11 @@ pub(in super::super) enum News {
 // ===== impl Incoming =====
 
 impl Incoming {
+    /// With as many buffers as are read into in a row.
+    pub(in super::super) fn new(row_len: usize) -> Self {
+        Self { spare: (0..row_len).map(|_| Arrived::default()).collect(), current: None }
+    }
+
     /// Reads what a connection has sent if it is between two requests. Anything else is seen in its turn.
     pub(in super::super) fn read<F>(&mut self, entry: &mut Dormant<F>) -> News {
         let is_idle = entry.future.is_none() && entry.leftover.is_none() && !entry.notes.last;
@@ -80,7 +85,8 @@ impl Incoming {
 
 impl Default for Arrived {
     fn default() -> Self {
-        Self { buffer: Box::new([0; READ_BYTES_MAX]), at: 0, end: 0 }
+        // Of zeros that the kernel has made, as long as nothing is written.
+        Self { buffer: vec![0; READ_BYTES_MAX].into_boxed_slice(), at: 0, end: 0 }
     }
 }
 

@@ -11,7 +11,7 @@ pub(super) use incoming::{Arrived, Incoming, News};
 pub(super) use outgoing::{Outgoing, Unsent, send};
 
 /// Both directions.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Traffic {
     pub(super) incoming: Incoming,
     pub(super) outgoing: Outgoing,
@@ -29,6 +29,12 @@ pub(super) struct Pending {
 // ===== impl Traffic =====
 
 impl Traffic {
+    /// For rows of so many connections. All that it needs is allocated at once: what is allocated while very many are woken
+    /// stands above all that is freed then, and keeps that from the system.
+    pub(super) fn new(row_len: usize) -> Self {
+        Self { incoming: Incoming::new(row_len), outgoing: Outgoing::new(row_len) }
+    }
+
     /// Takes what there is of the connection in hand.
     pub(super) fn take_pending(&mut self) -> Pending {
         Pending { arrived: self.incoming.take_current(), owed: self.outgoing.take_back() }

@@ -9,17 +9,18 @@ use socket2::Socket;
 use super::super::entries::Entries;
 use super::super::stream::attempt;
 
-/// As many bytes are kept for the next slice: a slice's answers of 2 KiB each. There may be twice as many in one.
-const BYTES_KEPT_MAX: usize = 64 * 1024;
+/// Room for so many bytes of each connection of a row is kept. There may be twice as many.
+const BYTES_KEPT_EACH: usize = 2048;
 
 /// What connections are to be sent.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in super::super) struct Outgoing {
     /// All in one buffer, in the order of the parcels; behind those is what the connection in hand has written.
     bytes: Vec<u8>,
     parcels: Vec<Parcel>,
     /// A bit for each 64th key: of those without one there is no parcel.
     marks: u64,
+    bytes_kept_max: usize,
 }
 
 /// What one connection is to be sent: the bytes between the end of the parcel before and this.
@@ -39,6 +40,13 @@ pub(in super::super) struct Unsent {
 // ===== impl Outgoing =====
 
 impl Outgoing {
+    /// With room for as many as are served in a row.
+    pub(in super::super) fn new(row_len: usize) -> Self {
+        let bytes_kept_max = row_len * BYTES_KEPT_EACH;
+        let (bytes, parcels) = (Vec::with_capacity(bytes_kept_max), Vec::with_capacity(row_len));
+        Self { bytes, parcels, marks: 0, bytes_kept_max }
+    }
+
     /// Whether there is something for this connection.
     pub(in super::super) fn holds(&self, key: u32) -> bool {
         self.marks & mark(key) != 0 && self.parcels.iter().any(|parcel| parcel.key == key)
@@ -81,9 +89,7 @@ impl Outgoing {
             }
         }
         self.bytes.clear();
-        if self.bytes.capacity() > BYTES_KEPT_MAX {
-            self.bytes = Vec::new();
-        }
+        self.bytes.shrink_to(self.bytes_kept_max);
         self.marks = 0;
         unsent
     }

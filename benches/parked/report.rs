@@ -25,8 +25,8 @@ pub(crate) enum Figure {
     WakeWall,
     WakeCpu,
     CycleCpu,
-    PacedCycleCpu,
     PostCycleCpu,
+    PacedCycleCpu,
     Hello,
     HelloBrowser,
 }
@@ -69,8 +69,8 @@ impl Figure {
             Self::WakeWall => ("wake_wall_ms", "time to wake all, ms"),
             Self::WakeCpu => ("wake_cpu_ms", "server CPU to wake all, ms"),
             Self::CycleCpu => ("cycle_cpu_us", "CPU of request, park, wake, response, us"),
-            Self::PacedCycleCpu => ("paced_cycle_cpu_us", "  the same, requests as one thread sends them"),
             Self::PostCycleCpu => ("post_cycle_cpu_us", "  the same, POST, timeout armed"),
+            Self::PacedCycleCpu => ("paced_cycle_cpu_us", "  GETs that come as one thread sends them"),
             Self::Hello => ("hello_per_cpu_s", "hello for each CPU second, short head"),
             Self::HelloBrowser => ("hello_browser_per_cpu_s", "hello for each CPU second, browser's head"),
         }

@@ -56,6 +56,13 @@ fn fill(server: &Watched, path: &Path, client: &mut Client, mut answer: impl FnM
     count - 1
 }
 
+/// Asks for the answer that has no room, with what is to come `behind` it, and waits until that is known.
+fn send_last(server: &Watched, control: &mut Client, client: &mut Client, behind: &str) {
+    let graduated = server.stats().graduated;
+    client.write(get("/last.") + behind);
+    server.await_stats(control, |stats| stats.graduated == graduated + 1);
+}
+
 #[test]
 fn they_come_in_their_order_when_there_is_room() {
     let path = SocketPath::new("full");
@@ -64,9 +71,7 @@ fn they_come_in_their_order_when_there_is_room() {
     let mut control = connect(&path.0);
     let mut client = connect(&path.0);
     let count = fill(&server, &path.0, &mut client, |client| client.get("/filling."));
-    let graduated = server.stats().graduated;
-    client.get("/last.");
-    server.await_stats(&mut control, |stats| stats.graduated == graduated + 1);
+    send_last(&server, &mut control, &mut client, "");
     client.get("/behind.");
     client.get("/park");
     for _ in 0..count {
@@ -93,12 +98,9 @@ fn a_request_that_waits_behind_one_is_answered() {
     for is_woken_first in [true, false] {
         let mut client = connect(&path.0);
         let count = fill(&server, &path.0, &mut client, |client| client.get("/filling."));
-        let graduated = server.stats().graduated;
-        client.write(get("/last.") + &get("/park") + &get("/behind."));
+        send_last(&server, &mut control, &mut client, &(get("/park") + &get("/behind.")));
         let responder = responders.recv_timeout(PATIENCE).unwrap();
-        server.await_stats(&mut control, |stats| stats.graduated == graduated + 1);
-        let wake = || responder.send(text("woken")).unwrap();
-        let mut wake = Some(wake);
+        let mut wake = Some(|| responder.send(text("woken")).unwrap());
         if is_woken_first {
             wake.take().unwrap()();
             assert_eq!(control.text("/now"), "now");
@@ -132,9 +134,7 @@ fn the_time_between_two_requests_begins_when_one_is_sent() {
     let mut control = connect(&path.0);
     let mut client = connect(&path.0);
     let count = fill(&server, &path.0, &mut client, |client| client.get("/filling."));
-    let graduated = server.stats().graduated;
-    client.get("/last.");
-    server.await_stats(&mut control, |stats| stats.graduated == graduated + 1);
+    send_last(&server, &mut control, &mut client, "");
     let begun = Instant::now();
     while begun.elapsed() < IDLE * 2 {
         assert_eq!(control.text("/now"), "now");
@@ -154,15 +154,10 @@ fn a_client_that_leaves_without_reading_one_leaves_nothing_behind() {
     let (sender, responders) = mpsc::channel();
     let server = Watched::run(|| listen(&path), || telling(sender));
     let mut control = connect(&path.0);
-    for behind in ["", "/park"] {
+    for behind in [String::new(), get("/park")] {
         let mut client = connect(&path.0);
         fill(&server, &path.0, &mut client, |client| client.get("/filling."));
-        let graduated = server.stats().graduated;
-        client.get("/last.");
-        if !behind.is_empty() {
-            client.get(behind);
-        }
-        server.await_stats(&mut control, |stats| stats.graduated == graduated + 1);
+        send_last(&server, &mut control, &mut client, &behind);
         drop(client);
         server.await_rest(&mut control);
     }

@@ -109,13 +109,7 @@ impl<S: App> Held<S> {
                 common.traffic.outgoing.add(&rest);
                 self.graduate(common);
             }
-            Err(error) => {
-                tracing::debug!(%error, "a connection ended with an error");
-                if self.dormant.parked.is_some() {
-                    common.counters().hung_up.increment();
-                }
-                self.close(common);
-            }
+            Err(error) => self.end(common, End::Error(error)),
         }
     }
 
@@ -222,9 +216,7 @@ impl<S: App> Held<S> {
 
     /// The same; a future that is no longer waited for is dropped with `cause`.
     fn serve_because(mut self, common: &mut Common<S>, mut wake: Wake<S>, mut cause: Outcome) {
-        // A head that had begun keeps its deadline. That of a parked request is not one.
-        let begun = self.dormant.parked.is_none() && !self.dormant.leftover.is_empty();
-        let mut head_due = begun.then_some(self.due).filter(|due| due.is_set());
+        let mut head_due = self.head_due();
         loop {
             let Some((held, rested)) = self.drive(common, wake, cause, &mut head_due) else { return };
             self = held;
@@ -303,12 +295,17 @@ impl<S: App> Held<S> {
         Some((Self { key, dormant, waker, queued, due }, rested))
     }
 
+    /// A head that had begun keeps its deadline. That of a parked request is not one.
+    fn head_due(&self) -> Option<Tick> {
+        let begun = self.dormant.parked.is_none() && !self.dormant.leftover.is_empty();
+        begun.then_some(self.due).filter(|due| due.is_set())
+    }
+
     /// Gives it a task as it is.
     fn graduate(self, common: &mut Common<S>) {
-        let Self { key, dormant, due, .. } = self;
+        let head_due = self.head_due().unwrap_or(Tick::NEVER);
+        let Self { key, dormant, .. } = self;
         let descriptor = dormant.io.descriptor();
-        let begun = dormant.parked.is_none() && !dormant.leftover.is_empty();
-        let head_due = if begun { due } else { Tick::NEVER };
         common.counters().resumed.increment();
         let engine = common.engine(dormant, Wake::<S>::Unread, Outcome::ClientGone);
         graduate(common, key, engine, descriptor, head_due);

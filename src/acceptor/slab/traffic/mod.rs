@@ -18,7 +18,6 @@ pub(super) struct Traffic {
 }
 
 /// What there is of the connection in hand.
-#[derive(Default)]
 pub(super) struct Pending {
     /// This was read of it, and hyper has not seen it yet.
     pub(super) arrived: Option<Arrived>,

@@ -117,10 +117,14 @@ impl<S: App> Common<S> {
 
     fn engine_for(&mut self, waiting: Waiting<S>, wake: Wake<S>) -> Engine<S> {
         let pending = self.traffic.take_pending();
-        match self.vacant.take(&waiting, &wake) {
+        let engine = match self.vacant.take(&waiting, &wake) {
             Some(vacant) => vacant.seat(waiting, wake, pending, &self.settings),
             None => Engine::build(waiting, wake, pending, &self.settings),
+        };
+        if self.vacant.has_enough_asked() {
+            engine.set_releases();
         }
+        engine
     }
 
     pub(super) fn count_bytes(&mut self) {

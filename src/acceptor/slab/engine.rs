@@ -43,6 +43,8 @@ pub(super) struct Engine<S: App> {
     service: Rc<S>,
     // hyper has written an answer before.
     seasoned: bool,
+    // hyper was released, and has come to an end instead of a rest.
+    ended: bool,
 }
 
 /// A live hyper without one.
@@ -95,9 +97,10 @@ impl<S: App> Vacant<S> {
             }
             self.engine.seasoned = true;
             let active = &mut self.engine.active;
+            active.release();
             active.answer(own(nothing));
             let polled = active.poll(&mut Context::from_waker(Waker::noop()), to_end);
-            if polled.is_ready() || active.rest() != Some(Rest::Idle) {
+            if polled.is_ready() || !active.is_at_rest() {
                 return None;
             }
         }
@@ -143,19 +146,35 @@ impl<S: App> Engine<S> {
         let seated = Served { service: service.clone(), peer: Turn(peer.clone()) };
         let dormant = Dormant { io: seat.clone(), service: seated, parked, leftover, seen, notes };
         let active = Box::new(Active::resume(dormant, wake, settings));
-        Self { active, seat, peer, service, seasoned: false }
+        Self { active, seat, peer, service, seasoned: false, ended: false }
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
         let polled = self.active.poll(cx, to_end);
+        if self.active.is_released() {
+            self.ended = polled.is_ready();
+            return Poll::Pending;
+        }
         if polled.is_pending() && self.active.is_waiting() && self.seat.is_plain() {
             self.active.disambiguate();
         }
         polled
     }
 
+    /// If the next request has to wait, hyper is not to wait for its answer. What hyper allocates for its first answer it
+    /// has to have, see [`Vacant::finish`].
+    pub(super) fn set_releases(&self) {
+        self.active.set_releases(self.seasoned);
+    }
+
+    /// Whether hyper is free, and the request waits without it.
+    pub(super) fn is_released(&self) -> bool {
+        self.active.is_released()
+    }
+
     /// The connection keeps hyper for longer: sends what is written, as far as there is room.
     pub(super) fn settle(&self, traffic: &mut Traffic) {
+        self.active.set_releases(false);
         self.seat.settle(traffic);
     }
 
@@ -166,7 +185,7 @@ impl<S: App> Engine<S> {
     /// The connection rests: it leaves, and hyper is there for the next if it can be. What is still to be sent goes into
     /// `traffic`. `None` once it is upgraded.
     pub(super) fn leave(self, traffic: &mut Traffic) -> Option<Left<S>> {
-        let rest = self.active.rest().filter(|_| self.active.is_reusable());
+        let rest = self.active.rest().filter(|_| self.active.is_reusable() && !self.ended);
         let parked = if rest == Some(Rest::Parked) { self.active.take_parked() } else { None };
         // A request without a future is one whose future hyper has never looked at, and has still.
         if rest.is_none() || (rest == Some(Rest::Parked)) != parked.is_some() {
@@ -174,7 +193,7 @@ impl<S: App> Engine<S> {
         }
         let service = Served { service: self.service.clone(), peer: self.peer.replace(Peer::Unix) };
         let (io, notes) = (self.seat.give_up(traffic)?, self.active.notes());
-        let asked = parked.as_ref().map(|parked| parked.head);
+        let asked = parked.as_ref().map(|parked| parked.head).filter(|_| !self.is_released());
         // A connection that ends with this request would end hyper too.
         let vacant = asked.is_none_or(Head::keeps_alive).then_some(Vacant { engine: self, asked });
         // What hyper allocates for its first answer it keeps. It has to do that at once: allocated while very many are

@@ -356,7 +356,7 @@ fn drive<S: App>(
                 entry.clear();
                 let polled = with_own_budget(&mut Context::from_waker(&waker), |cx| engine.poll(cx));
                 // Woken meanwhile: hyper has yielded, or the service has answered on the way.
-                if polled.is_ready() || !entry.is_queued() {
+                if polled.is_ready() || !entry.is_queued() || engine.is_released() {
                     return polled;
                 }
             }

@@ -7,6 +7,9 @@ use super::{App, Waiting, Wake};
 /// has two buffers of hyper's, of which a page or two is touched.
 const VACANT_MAX: usize = 32;
 
+/// How many of them may wait for an answer. One is left for all others: those who have to wait get none of their own.
+const ASKED_MAX: usize = VACANT_MAX - 1;
+
 /// Those that wait for a request, and those that wait for an answer to one whose connection has left.
 ///
 /// The last to come are the first to go: what they touch is in the cache.
@@ -44,6 +47,11 @@ impl<S: App> Vacancies<S> {
         }
         // To finish one is as much work as to build one, and then there is one less.
         if self.has_room() { None } else { self.asked.pop()?.finish() }
+    }
+
+    /// Whether so many wait for an answer that another is of no use.
+    pub(super) fn has_enough_asked(&self) -> bool {
+        self.asked.len() >= ASKED_MAX
     }
 
     fn has_room(&self) -> bool {

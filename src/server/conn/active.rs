@@ -205,6 +205,9 @@ where
 
     /// Whether hyper may be put away.
     pub(crate) fn rest(&self) -> Option<Rest> {
+        if self.is_released() {
+            return Some(Rest::Parked);
+        }
         match self.flags.rest()? {
             // Not while it holds a large head, nor after an HTTP/1.0 request: hyper answers a malformed head in the
             // version of the request before.
@@ -281,7 +284,31 @@ where
 
     /// Whether hyper, at rest, may serve another connection once this one has left: it holds nothing of it.
     pub(crate) fn is_reusable(&self) -> bool {
-        self.standard && !self.notes.last && !self.upgrade_asked() && self.flags.has(Flag::Drained)
+        self.standard
+            && !self.notes.last
+            && !self.upgrade_asked()
+            && self.flags.has(Flag::Drained)
+            && (!self.is_released() || self.is_at_rest())
+    }
+
+    /// Whether hyper, polled since it was released, waits for the next request.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.is_flushed() && !self.flags.has(Flag::Closing)
+    }
+
+    /// From here on hyper is released from a request that has to wait, if it can be.
+    pub(crate) fn set_releases(&self, releases: bool) {
+        self.flags.put(Flag::Releases, releases);
+    }
+
+    /// Whether hyper was released from the request that waits. It must not be polled before it is renewed.
+    pub(crate) fn is_released(&self) -> bool {
+        self.flags.has(Flag::Released)
+    }
+
+    /// What hyper does goes nowhere until it is renewed.
+    pub(crate) fn release(&self) {
+        self.flags.set(Flag::Released);
     }
 
     /// Notes what hyper has read first since it was [renewed](Self::renew): so much of a head it has parsed.

@@ -12,8 +12,9 @@ use super::flags::{Flag, Flags};
 pin_project! {
     /// A response body on its way. hyper drops it when the response is over, whether it came to its end or not.
     pub(crate) struct ResBody<B> {
+        // `None` is empty.
         #[pin]
-        inner: B,
+        inner: Option<B>,
         flags: Arc<Flags>,
     }
 
@@ -30,7 +31,12 @@ pin_project! {
 impl<B> ResBody<B> {
     pub(crate) fn new(inner: B, flags: Arc<Flags>) -> Self {
         flags.set(Flag::Responding);
-        Self { inner, flags }
+        Self { inner: Some(inner), flags }
+    }
+
+    /// The body of a response that has none.
+    pub(crate) fn empty(flags: Arc<Flags>) -> Self {
+        Self { inner: None, flags }
     }
 }
 
@@ -40,14 +46,17 @@ impl<B: Body> Body for ResBody<B> {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let this = self.project();
-        this.flags.task_context(cx, |cx| this.inner.poll_frame(cx))
+        match this.inner.as_pin_mut() {
+            Some(inner) => this.flags.task_context(cx, |cx| inner.poll_frame(cx)),
+            None => Poll::Ready(None),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.inner.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
     }
 }

@@ -83,6 +83,10 @@ pub(crate) enum Flag {
     Keeps = 1 << 22,
     /// The request that waits, or something that was made of it, keeps hyper's read buffer.
     Kept = 1 << 23,
+    /// hyper is to be released from a request that has to wait, if it can be.
+    Releases = 1 << 24,
+    /// hyper was: it has got an answer that nobody reads. What it writes goes nowhere.
+    Released = 1 << 25,
 }
 
 /// The facts of one connection. Written by its own task alone, so that plain loads and stores are enough.
@@ -128,9 +132,16 @@ impl Flags {
         self.change(union([Flag::ReadBlocked, Flag::Called, Flag::ServicePolled, Flag::New]), 0);
     }
 
-    /// Forgets everything: hyper is as good as new.
+    /// Forgets everything: hyper is as good as new, and has written nothing.
     pub(crate) fn reset(&self) {
-        self.bits.store(0, Ordering::Relaxed);
+        self.bits.store(Flag::Flushed as u32, Ordering::Relaxed);
+    }
+
+    /// Whether hyper is to be released from the request in hand, and can be: it would be put away, and holds nothing of the
+    /// connection.
+    #[inline]
+    pub(crate) fn releases(&self) -> bool {
+        self.has(Flag::Releases) && self.has(Flag::Drained) && self.rest() == Some(Rest::Parked)
     }
 
     /// hyper has asked for bytes, and has got some or none.

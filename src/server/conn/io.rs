@@ -164,6 +164,9 @@ pub(crate) fn poll_some<I: Read + Unpin>(
 impl<I: Read + Unpin> Read for Io<I> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, mut buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if this.flags.has(Flag::Released) {
+            return Poll::Pending;
+        }
         if this.flags.looks_for_kept() {
             this.look_for_kept(&mut buf);
         } else {
@@ -191,6 +194,9 @@ impl<I: Read + Write + Unpin> Write for Io<I> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         this.flags.clear(Flag::Flushed);
+        if this.flags.has(Flag::Released) {
+            return Poll::Ready(Ok(buf.len()));
+        }
         let written = this.flags.task_context(cx, |cx| Pin::new(&mut this.inner).poll_write(cx, buf));
         this.read_ahead_if(written.is_pending(), cx);
         written
@@ -202,6 +208,10 @@ impl<I: Read + Write + Unpin> Write for Io<I> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let len: usize = bufs.iter().map(|buf| buf.len()).sum();
+        if self.flags.has(Flag::Released) {
+            self.flags.clear(Flag::Flushed);
+            return Poll::Ready(Ok(len));
+        }
         if len <= JOINED_BYTES_MAX {
             let mut room = [MaybeUninit::uninit(); JOINED_BYTES_MAX];
             let mut joined = ReadBuf::uninit(&mut room);
@@ -223,6 +233,10 @@ impl<I: Read + Write + Unpin> Write for Io<I> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if this.flags.has(Flag::Released) {
+            this.flags.set(Flag::Flushed);
+            return Poll::Ready(Ok(()));
+        }
         this.read_ahead_if(true, cx);
         let flush = this.flags.task_context(cx, |cx| Pin::new(&mut this.inner).poll_flush(cx));
         this.flags.put(Flag::Flushed, matches!(flush, Poll::Ready(Ok(()))));
@@ -232,6 +246,9 @@ impl<I: Read + Write + Unpin> Write for Io<I> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         this.flags.set(Flag::Closing);
+        if this.flags.has(Flag::Released) {
+            return Poll::Ready(Ok(()));
+        }
         this.flags.task_context(cx, |cx| Pin::new(&mut this.inner).poll_shutdown(cx))
     }
 }

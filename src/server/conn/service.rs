@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use http::header::TRANSFER_ENCODING;
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, StatusCode};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::service::{HttpService, Service};
@@ -119,8 +119,9 @@ impl<F, B> Slot<F, B> {
     }
 
     /// The answer that somebody else has given, or none for ever.
-    fn poll_answer(&self) -> Poll<Result<Response<ResBody<B>>, BoxError>> {
-        let Some(output) = self.request().output.take() else { return Poll::Pending };
+    fn poll_answer(&self, mut request: MutexGuard<'_, InHand<F, B>>) -> Poll<Result<Response<ResBody<B>>, BoxError>> {
+        let Some(output) = request.output.take() else { return Poll::Pending };
+        drop(request);
         self.flags.answered();
         Poll::Ready(output.map(|response| respond(response, &self.flags)))
     }
@@ -215,19 +216,21 @@ where
             if flags.has(Flag::Answered) {
                 // Only a shutdown answers in the service's stead.
                 drop_because(Outcome::ShutDown, || drop(future));
-                return slot.poll_answer();
+                return slot.poll_answer(slot.request());
             }
             let Poll::Ready(output) = flags.task_context(cx, |cx| future.as_mut().poll(cx)) else {
                 slot.put(future);
-                return Poll::Pending;
+                return if flags.releases() && slot.head().keeps_alive() {
+                    flags.set(Flag::Released);
+                    Poll::Ready(Ok(nothing(flags)))
+                } else {
+                    Poll::Pending
+                };
             };
             output
         } else {
             let mut request = slot.request();
-            let Some(future) = &mut request.future else {
-                drop(request);
-                return slot.poll_answer();
-            };
+            let Some(future) = &mut request.future else { return slot.poll_answer(request) };
             let output = ready!(flags.task_context(cx, |cx| future.as_mut().poll(cx)));
             let done = request.future.take();
             drop(request);
@@ -249,6 +252,13 @@ impl<F, B> Drop for Answer<F, B> {
             self.slot.put(future);
         }
     }
+}
+
+/// An answer that nobody reads, as little work for hyper as can be.
+fn nothing<B>(flags: &Arc<Flags>) -> Response<ResBody<B>> {
+    let mut response = Response::new(ResBody::empty(flags.clone()));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
 }
 
 fn respond<B>(response: Response<B>, flags: &Arc<Flags>) -> Response<ResBody<B>> {

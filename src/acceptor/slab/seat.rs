@@ -1,13 +1,16 @@
 //! The IO that hyper keeps while connections come and go.
 
 use std::io;
+use std::ops::{Deref, DerefMut};
+use std::os::fd::RawFd;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 
-use super::stream::Stream;
+use super::stream::{Stream, is_in_place};
 use super::traffic::{Arrived, Incoming, Pending, Traffic};
 use crate::server::conn::dormant::is_plain;
 
@@ -21,9 +24,38 @@ const STAGED_BYTES_MIN: usize = 512;
 /// A place for a stream. Without one it takes all that is written, and has nothing to read.
 #[derive(Clone, Debug)]
 pub(super) struct Seat {
+    place: Arc<Place>,
+}
+
+#[derive(Debug)]
+struct Place {
     // hyper wants IO that can be upgraded to be `Send`. The lock is waited for once at most: an upgraded one may be in use
     // elsewhere while the worker lets go of it.
-    seated: Arc<Mutex<Seated>>,
+    seated: Mutex<Seated>,
+    known: Known,
+}
+
+/// What is known of the stream without the lock: in place hyper asks most of its questions only to be sure.
+///
+/// A descriptor is that of the stream of which something is true in place. Who has the stream elsewhere does not find it
+/// true: in place, there, is another, or none.
+#[derive(Debug)]
+struct Known {
+    /// There is nothing to read.
+    drained: AtomicI32,
+    /// What is written waits for the end of the slice.
+    staging: AtomicI32,
+    /// See [`Seat::is_plain`].
+    plain: AtomicBool,
+}
+
+/// No stream's descriptor, and not what stands for none in place either.
+const NOBODY: RawFd = RawFd::MIN;
+
+/// Who has the lock. What is true when it is given up becomes known.
+struct Guard<'a> {
+    seated: MutexGuard<'a, Seated>,
+    known: &'a Known,
 }
 
 #[derive(Debug, Default)]
@@ -59,12 +91,15 @@ impl Seat {
     pub(super) fn new() -> Self {
         let mut seated = Seated::default();
         seated.staged.reserve_exact(STAGED_BYTES_MIN);
-        Self { seated: Arc::new(Mutex::new(seated)) }
+        let known =
+            Known { drained: AtomicI32::new(NOBODY), staging: AtomicI32::new(NOBODY), plain: AtomicBool::new(false) };
+        Self { place: Arc::new(Place { seated: Mutex::new(seated), known }) }
     }
 
-    fn seated(&self) -> MutexGuard<'_, Seated> {
+    fn seated(&self) -> Guard<'_> {
+        let Place { seated, known } = &*self.place;
         // Reading and writing a socket does not panic half-way.
-        self.seated.lock().unwrap_or_else(PoisonError::into_inner)
+        Guard { seated: seated.lock().unwrap_or_else(PoisonError::into_inner), known }
     }
 
     /// Seats a stream, of which `pending` is. hyper reads `ahead` before it.
@@ -114,13 +149,54 @@ impl Seat {
 
     /// Whether what has been read is known to have no `content-length` in it.
     pub(super) fn is_plain(&self) -> bool {
-        let seated = self.seated();
-        !seated.more && seated.first.is_some_and(|first| first.plain)
+        self.place.known.plain.load(Ordering::Relaxed)
     }
 
     /// How much was read first.
     pub(super) fn first_len(&self) -> Option<usize> {
         self.seated().first.map(|first| first.len)
+    }
+}
+
+// ===== impl Known =====
+
+impl Known {
+    fn is_drained(&self) -> bool {
+        is_in_place(self.drained.load(Ordering::Relaxed))
+    }
+
+    fn is_staging(&self) -> bool {
+        is_in_place(self.staging.load(Ordering::Relaxed))
+    }
+
+    fn learn(&self, seated: &Seated) {
+        let descriptor = seated.stream.as_ref().map_or(NOBODY, Stream::descriptor);
+        let whose = |is_true| if is_true { descriptor } else { NOBODY };
+        self.drained.store(whose(seated.is_drained()), Ordering::Relaxed);
+        self.staging.store(whose(!seated.direct), Ordering::Relaxed);
+        self.plain.store(seated.is_plain(), Ordering::Relaxed);
+    }
+}
+
+// ===== impl Guard =====
+
+impl Deref for Guard<'_> {
+    type Target = Seated;
+
+    fn deref(&self) -> &Seated {
+        &self.seated
+    }
+}
+
+impl DerefMut for Guard<'_> {
+    fn deref_mut(&mut self) -> &mut Seated {
+        &mut self.seated
+    }
+}
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        self.known.learn(&self.seated);
     }
 }
 
@@ -157,6 +233,16 @@ impl Seated {
 
     fn is_in_place(&self) -> bool {
         self.stream.as_ref().is_some_and(Stream::is_in_place)
+    }
+
+    fn is_drained(&self) -> bool {
+        self.ahead.is_empty()
+            && self.arrived.as_ref().is_none_or(Arrived::is_empty)
+            && self.stream.as_ref().is_some_and(Stream::is_drained)
+    }
+
+    fn is_plain(&self) -> bool {
+        !self.more && self.first.is_some_and(|first| first.plain)
     }
 
     /// Sends what was kept.
@@ -222,6 +308,9 @@ impl Drop for Seated {
 
 impl Read for Seat {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, mut buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        if self.place.known.is_drained() {
+            return Poll::Pending;
+        }
         let seated = &mut *self.seated();
         if !seated.ahead.is_empty() {
             let (now, later) = seated.ahead.split_at(buf.remaining().min(seated.ahead.len()));
@@ -266,9 +355,8 @@ impl Write for Seat {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let seated = &mut *self.seated();
         // What waits in place for the end of the slice is as good as sent. A socket itself has nothing to flush.
-        if seated.is_in_place() && !seated.direct { Poll::Ready(Ok(())) } else { seated.poll_send_to_write(cx) }
+        if self.place.known.is_staging() { Poll::Ready(Ok(())) } else { self.seated().poll_send_to_write(cx) }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

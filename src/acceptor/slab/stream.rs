@@ -73,6 +73,11 @@ pub(super) fn in_place<R>(descriptor: RawFd, serve: impl FnOnce() -> R) -> R {
     serve()
 }
 
+/// Whether the socket with this descriptor does not wait.
+pub(super) fn is_in_place(descriptor: RawFd) -> bool {
+    IN_PLACE.get() == descriptor
+}
+
 // ===== impl Direction =====
 
 impl Direction {
@@ -112,7 +117,12 @@ impl Stream {
     }
 
     pub(super) fn is_in_place(&self) -> bool {
-        IN_PLACE.get() == self.socket.as_raw_fd()
+        is_in_place(self.socket.as_raw_fd())
+    }
+
+    /// Whether there is nothing to read before the next event.
+    pub(super) fn is_drained(&self) -> bool {
+        self.input == Input::Drained
     }
 
     /// Acts on the socket, and outside of a worker's loop waits until that is possible.
@@ -180,7 +190,7 @@ impl Stream {
         look: impl FnOnce(&[u8]),
     ) -> Poll<io::Result<()>> {
         let this = self;
-        if this.input == Input::Drained && this.is_in_place() {
+        if this.is_drained() && this.is_in_place() {
             return Poll::Pending;
         }
         BUFFER.with_borrow_mut(|room| {

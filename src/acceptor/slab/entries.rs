@@ -1,6 +1,7 @@
 //! The slab: every connection of a worker, 56 bytes each.
 
 use std::collections::BTreeSet;
+use std::hint::black_box;
 use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -157,6 +158,18 @@ impl<F> Entries<F> {
         match self.entry(key)? {
             Entry::Dormant(dormant) => Some(dormant),
             Entry::Vacant | Entry::Away => None,
+        }
+    }
+
+    /// Looks at the wakers of connections whose turn it will be. With very many connections they are not in the cache; here
+    /// the memory is waited for once, and not by each in its turn.
+    pub(super) fn look_ahead(&self, keys: impl Iterator<Item = u32>) {
+        for key in keys {
+            let chunk = self.chunks.get(key as usize / CHUNK_ENTRIES).and_then(Option::as_ref);
+            let entry = chunk.map(|chunk| &chunk.entries[key as usize % CHUNK_ENTRIES]);
+            if let Some(Entry::Dormant(Dormant { waker: Some(waker), .. })) = entry {
+                black_box(waker.is_queued());
+            }
         }
     }
 

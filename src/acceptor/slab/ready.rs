@@ -106,6 +106,11 @@ impl Taken {
         }
     }
 
+    /// Those that are next, in whatever order.
+    pub(super) fn next_ones(&self, count_max: usize) -> impl Iterator<Item = u32> {
+        self.keys.iter().rev().take(count_max).copied()
+    }
+
     /// The next that wants to be polled. Its waker has to be [cleared](EntryWaker::clear) before that.
     pub(super) fn next(&mut self) -> Option<u32> {
         self.keys.pop()

@@ -185,6 +185,7 @@ impl<S: App> Worker<S> {
 
     /// Reads what those have sent whose turn it is.
     fn read_slice(&mut self) {
+        self.common.entries.look_ahead(self.happened.iter().rev().take(SLICE).map(|happened| happened.key));
         for _ in 0..SLICE {
             let Some(happened) = self.happened.pop() else { break };
             let news = match self.common.entries.dormant(happened.key) {
@@ -233,6 +234,7 @@ impl<S: App> Worker<S> {
 
     fn wake_slice(&mut self, waker: &Waker) -> bool {
         self.woken.begin_round(self.common.registration.ready(), waker);
+        self.common.entries.look_ahead(self.woken.next_ones(SLICE));
         for _ in 0..SLICE {
             let Some(key) = self.woken.next() else { break };
             if self.is_parked(key) {

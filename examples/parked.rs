@@ -60,7 +60,8 @@ pub(crate) fn serve(mut args: impl Iterator<Item = String>) -> Result<(), Box<dy
             })
         }
         "acceptor" => {
-            let acceptor = Acceptor::bind((host, port))?;
+            // As with plain hyper nobody is told who a client is, whom nobody asks for.
+            let acceptor = Acceptor::bind((host, port))?.peer_addr(false);
             println!("listening on http://{}/", acceptor.local_addr()?);
             let shutdown = acceptor.shutdown_handle();
             let make_service = || {

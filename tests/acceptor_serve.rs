@@ -179,6 +179,21 @@ fn a_tower_service_is_served() {
 }
 
 #[test]
+fn nobody_is_told_who_a_client_is_unless_they_want_to_know() {
+    let acceptor = Acceptor::bind("127.0.0.1:0").unwrap().peer_addr(false);
+    let server = Server::run(acceptor, || {
+        service_fn(async |request: Request<Incoming>| {
+            let is_told = request.extensions().get::<PeerAddr>().is_some();
+            Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(is_told.to_string())))
+        })
+    });
+    let mut client = Client::connect(server.addr);
+    assert_eq!((client.text("/"), client.text("/")), ("false".to_owned(), "false".to_owned()));
+    server.handle.shutdown();
+    server.join();
+}
+
+#[test]
 fn an_axum_router_is_served_and_may_park() {
     let server = Server::run(Acceptor::bind("127.0.0.1:0").unwrap(), || {
         let park = || {

@@ -25,6 +25,7 @@ pub(super) struct Config {
     pub(super) settings: Arc<Settings>,
     pub(super) max_connections: usize,
     pub(super) max_parked: u64,
+    pub(super) peer_addr: bool,
     pub(super) shutdown_timeout: Duration,
     pub(super) shutdown_response: ShutdownResponse,
     #[cfg(feature = "context")]
@@ -38,6 +39,7 @@ impl Default for Config {
             settings: Arc::new(Settings::new()),
             max_connections: usize::MAX,
             max_parked: u64::MAX,
+            peer_addr: true,
             shutdown_timeout: SHUTDOWN_TIMEOUT,
             shutdown_response: Arc::new(service_unavailable),
             #[cfg(feature = "context")]

@@ -25,6 +25,8 @@
 )]
 
 mod case;
+#[cfg(feature = "acceptor")]
+mod crowd;
 mod log;
 mod regressions;
 mod request;

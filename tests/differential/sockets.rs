@@ -26,6 +26,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 use tokio::task::{JoinHandle, LocalSet, spawn_local, yield_now};
 
 use super::case::{self, Case, Step};
+use super::crowd::{self, CROWD, Crowded};
 use super::log::{Actor, Event, Events};
 use super::service::{Answer, BodyStep, Plan, Planned, REFUSED, ReadBody, Shared, Size, UNANSWERED, Wait};
 use super::wire::End;
@@ -68,13 +69,26 @@ enum ClientEnd {
 
 #[test]
 fn nothing_tells_the_acceptor_from_hyper() {
-    let cases = std::env::var("DIFFERENTIAL_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(CASES_DEFAULT);
+    check_cases(cases(), 0);
+}
+
+/// A case takes longer with a crowd, so that there are fewer.
+#[test]
+fn nothing_tells_an_acceptor_with_a_crowd_from_hyper() {
+    check_cases(cases() / 4, CROWD);
+}
+
+fn cases() -> u32 {
+    std::env::var("DIFFERENTIAL_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(CASES_DEFAULT)
+}
+
+fn check_cases(cases: u32, crowd: usize) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let config = Config { cases, max_shrink_iters: 2_000, failure_persistence: None, ..Config::default() };
     let ways = Cell::new([0; 4]);
     let result = TestRunner::new(config).run(&case::case(), |case| {
         let local = LocalSet::new();
-        let stats = local.block_on(&runtime, run(&case))?;
+        let stats = local.block_on(&runtime, run(&case, crowd))?;
         let went = [stats.resumed, stats.answered, stats.hung_up, stats.graduated];
         ways.set(std::array::from_fn(|n| ways.get()[n] + went[n]));
         Ok(())
@@ -131,10 +145,11 @@ fn a_body_that_is_dropped_is_drained_though_its_response_finds_no_room() {
 #[track_caller]
 fn check(case: &Case) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    LocalSet::new().block_on(&runtime, run(case)).unwrap_or_else(|error| panic!("{error}\n{case:?}"));
+    LocalSet::new().block_on(&runtime, run(case, 0)).unwrap_or_else(|error| panic!("{error}\n{case:?}"));
 }
 
-async fn run(case: &Case) -> Result<Snapshot, TestCaseError> {
+/// Plays a case, with so many others there whose requests wait.
+async fn run(case: &Case, crowd: usize) -> Result<Snapshot, TestCaseError> {
     if case.depends_on_reads() {
         return Ok(Snapshot::default());
     }
@@ -143,14 +158,15 @@ async fn run(case: &Case) -> Result<Snapshot, TestCaseError> {
     let acceptor = acceptor.shutdown_timeout(Duration::ZERO);
     let (stats, shutdown) = (acceptor.stats(), acceptor.shutdown_handle());
     let mut ours = Side::new(case, acceptor.local_addr().unwrap(), |service| async move {
-        acceptor.serve(service).await.unwrap();
+        acceptor.serve(Crowded(service)).await.unwrap();
     });
+    let crowd = crowd::gather(crowd, ours.client.peer_addr().unwrap(), &stats).await;
     let left_early = play(case, &mut hyper, &mut ours).await;
 
     compare(case, &hyper, &ours, left_early)?;
     // Whoever is left is closed, and nobody is forgotten.
     shutdown.shutdown();
-    drop(ours.client);
+    drop((ours.client, crowd));
     ours.server.await.unwrap();
     let stats = stats.snapshot();
     if [stats.parked, stats.idle, stats.active, stats.slab_bytes] != [0; 4] {

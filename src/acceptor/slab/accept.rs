@@ -106,7 +106,7 @@ impl Accept {
             }
             Listening::Unix(socket) => {
                 let (stream, _) = socket.accept()?;
-                Ok((OwnedFd::from(stream).into(), Peer::Unix))
+                Ok((OwnedFd::from(stream).into(), Peer::Unnamed))
             }
         }
     }

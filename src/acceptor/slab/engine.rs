@@ -191,7 +191,7 @@ impl<S: App> Engine<S> {
         if rest.is_none() || (rest == Some(Rest::Parked)) != parked.is_some() {
             return self.into_waiting(traffic).map(|(waiting, end)| Left { waiting, end, vacant: None });
         }
-        let service = Served { service: self.service.clone(), peer: self.peer.replace(Peer::Unix) };
+        let service = Served { service: self.service.clone(), peer: self.peer.replace(Peer::Unnamed) };
         let (io, notes) = (self.seat.give_up(traffic)?, self.active.notes());
         let asked = parked.as_ref().map(|parked| parked.head).filter(|_| !self.is_released());
         // A connection that ends with this request would end hyper too.
@@ -211,7 +211,7 @@ impl<S: App> Engine<S> {
         let (dormant, end) = self.active.into_dormant()?;
         let Dormant { io: seat, parked, leftover, seen, notes, .. } = dormant;
         let io = seat.give_up(traffic)?;
-        let peer = self.peer.replace(Peer::Unix);
+        let peer = self.peer.replace(Peer::Unnamed);
         let service = Served { service: self.service, peer };
         Some((Dormant { io, service, parked, leftover, seen, notes }, end))
     }

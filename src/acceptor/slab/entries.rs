@@ -47,7 +47,8 @@ pub(super) struct Leftover {
 /// Who the client is. An IPv6 address is rare, and too large to be carried by everyone.
 #[derive(Clone, Debug)]
 pub(super) enum Peer {
-    Unix,
+    /// Has no address, or none that is asked for.
+    Unnamed,
     V4(SocketAddrV4),
     V6(Box<SocketAddrV6>),
 }
@@ -93,7 +94,7 @@ impl From<SocketAddr> for Peer {
 impl Client for Peer {
     fn addr(&self) -> Option<SocketAddr> {
         match self {
-            Self::Unix => None,
+            Self::Unnamed => None,
             Self::V4(addr) => Some(SocketAddr::V4(*addr)),
             Self::V6(addr) => Some(SocketAddr::V6(**addr)),
         }

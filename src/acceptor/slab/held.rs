@@ -73,6 +73,7 @@ impl<S: App> Held<S> {
 
     /// Takes a connection in that has just been accepted.
     pub(super) fn welcome(common: &mut Common<S>, key: u32, socket: socket2::Socket, peer: Peer) {
+        let peer = if common.share.config.peer_addr { peer } else { Peer::Unnamed };
         let service = Served { service: common.service.clone(), peer };
         let held = Self::new(common, key, Dormant::new(Stream::new(socket, Input::Unknown), service));
         let due = common.timeout(Wait::FirstByte);

@@ -22,9 +22,9 @@ use crate::BoxError;
 use crate::draining::while_draining;
 use crate::server::conn::http1::Builder;
 
-impl Client for SocketAddr {
+impl Client for Option<SocketAddr> {
     fn addr(&self) -> Option<SocketAddr> {
-        Some(*self)
+        *self
     }
 }
 
@@ -80,7 +80,8 @@ where
     let counts = Counts { share: share.clone(), waiting: Rc::default() };
     let mut gauge = Gauge { counters: &share.counters, state: None };
     let waiting = counts.waiting.clone();
-    let service = Counted { service: Served { service, peer }, counts };
+    let named = share.config.peer_addr.then_some(peer);
+    let service = Counted { service: Served { service, peer: named }, counts };
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     let mut connection = connection.with_upgrades();
     let mut stop_at_last = stop.clone();

@@ -142,10 +142,23 @@ fn a_body_that_is_dropped_is_drained_though_its_response_finds_no_room() {
     check(&case);
 }
 
+#[test]
+fn hyper_is_not_released_while_a_body_is_to_come() {
+    let head = "GET / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n";
+    let plan = Plan { read: ReadBody::DropInCall, wait_after: Wait::Yield, ..Plan::new() };
+    let case = Case::new(format!("{head}0\r\nx-sum: 1\r\n\r\n"), vec![plan], vec![Step::Deliver(head.len())]);
+    check_beside(CROWD, &case);
+}
+
 #[track_caller]
 fn check(case: &Case) {
+    check_beside(0, case);
+}
+
+#[track_caller]
+fn check_beside(crowd: usize, case: &Case) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    LocalSet::new().block_on(&runtime, run(case, 0)).unwrap_or_else(|error| panic!("{error}\n{case:?}"));
+    LocalSet::new().block_on(&runtime, run(case, crowd)).unwrap_or_else(|error| panic!("{error}\n{case:?}"));
 }
 
 /// Plays a case, with so many others there whose requests wait.

@@ -13,8 +13,8 @@ use super::super::service::Client;
 use super::ready::EntryWaker;
 use super::stream::Input;
 use super::wheel::Tick;
-use crate::server::conn::dormant::Notes;
 use crate::server::conn::head::Head;
+use crate::server::conn::notes::Notes;
 
 /// Entries of one allocation. It is given back when the last of them has gone: few enough for that to happen, and
 /// many enough that an allocation is small change.

@@ -21,7 +21,8 @@ const STAGED_BYTES_MAX: usize = 4096;
 /// How much is allocated for that from the start, as all that hyper needs is: most answers are no longer.
 const STAGED_BYTES_MIN: usize = 512;
 
-/// A place for a stream. Without one it takes all that is written, and has nothing to read.
+/// A place for a stream. Without one there is nothing to read and no end of room to write; hyper is released then, and asks
+/// for neither.
 #[derive(Clone, Debug)]
 pub(super) struct Seat {
     place: Arc<Place>,

@@ -10,11 +10,12 @@ use hyper::rt::{Read, Write};
 use hyper::server::conn::http1;
 use hyper::service::HttpService;
 
-use super::dormant::{Dormant, Notes, Parked, Wake, is_plain, parsed_len};
+use super::dormant::{Dormant, Parked, Wake, is_plain, parsed_len};
 use super::flags::{Flag, Flags, Rest};
 use super::head::Head;
 use super::io::{End, Io, LEFTOVER_BYTES_MAX, Replay};
 use super::machine::{Machine, Plain, Upgradeable};
+use super::notes::Notes;
 use super::service::{Adapter, Reply, Slot};
 use super::settings::Settings;
 use crate::BoxError;

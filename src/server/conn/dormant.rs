@@ -11,6 +11,7 @@ use hyper::service::HttpService;
 
 use super::head::Head;
 use super::io::{End, LEFTOVER_BYTES_MAX, poll_ahead, poll_some};
+use super::notes::Notes;
 use super::settings::Settings;
 use crate::BoxError;
 
@@ -34,15 +35,6 @@ pub(crate) struct Parked<F> {
     pub(crate) head: Head,
 }
 
-/// What must be remembered of a connection's past.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Notes {
-    /// Whether the last request had to wait for its answer, if there was one. Two facts in one byte, for the slab.
-    pub(crate) waited: Option<bool>,
-    /// A graceful shutdown has begun: the request in hand is the last.
-    pub(crate) last: bool,
-}
-
 /// Why a dormant connection needs hyper again.
 pub(crate) enum Wake<B> {
     /// The service has answered.
@@ -58,13 +50,6 @@ pub(crate) enum Wake<B> {
     Deadline,
     /// The connection shall close.
     Shutdown,
-}
-
-impl Notes {
-    /// A request has come: hyper closes such a connection at once when it is shut down while idle.
-    pub(crate) fn served(self) -> bool {
-        self.waited.is_some()
-    }
 }
 
 impl<I, S> Dormant<I, S>

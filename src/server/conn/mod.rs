@@ -21,6 +21,7 @@ pub(crate) mod flags;
 pub(crate) mod head;
 pub(crate) mod io;
 pub(crate) mod machine;
+pub(crate) mod notes;
 mod rehome;
 #[cfg(test)]
 pub(crate) mod sample;

@@ -9,8 +9,8 @@ use hyper::rt::Timer;
 use hyper::server::conn::http1;
 
 use super::clock::{Clock, Elapsed};
-use super::dormant::Notes;
 use super::io::LEFTOVER_BYTES_MAX;
+use super::notes::Notes;
 
 /// What a connection waits for, each with a limit of its own. None runs while a request is parked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

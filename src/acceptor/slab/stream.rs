@@ -11,7 +11,7 @@ use socket2::Socket;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::{reactor, traffic};
+use super::reactor;
 
 /// How much is read at once: as much as hyper's first buffer has room for.
 pub(super) const READ_BYTES_MAX: usize = 8192;
@@ -104,9 +104,9 @@ impl Stream {
         self.socket.as_raw_fd()
     }
 
-    /// Sends what it can without a wait, see [`traffic::send`].
+    /// Sends what it can without a wait, see [`send`].
     pub(super) fn send_at_once(&self, bytes: &[u8]) -> io::Result<usize> {
-        traffic::send(&self.socket, bytes)
+        send(&self.socket, bytes)
     }
 
     /// An event has come: there is something to read, or the end of file.
@@ -179,6 +179,18 @@ pub(super) fn attempt<R>(mut act: impl FnMut() -> io::Result<R>) -> Option<io::R
             done => return Some(done),
         }
     }
+}
+
+/// Sends as much as there is room for. Returns how much that was.
+pub(super) fn send(mut socket: &Socket, bytes: &[u8]) -> io::Result<usize> {
+    let mut sent = 0;
+    while sent < bytes.len() {
+        match attempt(|| socket.write(&bytes[sent..])) {
+            Some(len) => sent += len?,
+            None => break,
+        }
+    }
+    Ok(sent)
 }
 
 impl Stream {

@@ -1,7 +1,6 @@
 //! A connection with hyper, how one is built for a dormant one, and how it becomes dormant again.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use http::Response;
@@ -16,6 +15,7 @@ use super::head::Head;
 use super::io::{End, Io, LEFTOVER_BYTES_MAX, Replay};
 use super::machine::{Machine, Plain, Upgradeable};
 use super::notes::Notes;
+use super::probe::Probe;
 use super::service::{Adapter, Reply, Slot};
 use super::settings::Settings;
 use crate::BoxError;
@@ -43,12 +43,6 @@ pub(crate) struct Active<I, S: HttpService<Incoming>, M> {
     // hyper has the builder's own settings, and no connection has ended with it.
     standard: bool,
     _io: std::marker::PhantomData<fn() -> I>,
-}
-
-/// Forwards to a task, and tells whether anybody else has, or had, a clone.
-struct Probe {
-    task: Waker,
-    woken: AtomicBool,
 }
 
 impl<I, S, M> Active<I, S, M>
@@ -160,14 +154,14 @@ where
     ) -> Poll<hyper::Result<()>> {
         let released_before = self.flags.has(Flag::BodyReleased);
         let answered_before = !self.flags.has(Flag::Waiting);
-        let probe = Arc::new(Probe { task: cx.waker().clone(), woken: AtomicBool::new(false) });
+        let probe = Probe::new(cx.waker());
         self.flags.begin_poll();
         self.flags.begin_probe(cx.waker());
         let result = poll(&mut self.machine, &mut Context::from_waker(&Waker::from(probe.clone())));
         self.flags.end_probe();
         self.note_call();
         if !self.flags.has(Flag::Called) {
-            let released = Arc::into_inner(probe).is_some_and(|probe| !probe.woken.into_inner());
+            let released = probe.is_released();
             self.flags.put(Flag::BodyReleased, released);
             self.flags.put(Flag::BodyHeld, answered_before && !released);
             // A body that was dropped before its end may have closed hyper's reading side; then it never reads again,
@@ -408,18 +402,5 @@ where
             standard,
             _io,
         }
-    }
-}
-
-// ===== impl Probe =====
-
-impl std::task::Wake for Probe {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.woken.store(true, Ordering::Relaxed);
-        self.task.wake_by_ref();
     }
 }

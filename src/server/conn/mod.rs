@@ -22,6 +22,7 @@ pub(crate) mod head;
 pub(crate) mod io;
 pub(crate) mod machine;
 pub(crate) mod notes;
+mod probe;
 mod rehome;
 #[cfg(test)]
 pub(crate) mod sample;

@@ -8,7 +8,7 @@ mod incoming;
 mod outgoing;
 
 pub(super) use incoming::{Arrived, Incoming, News};
-pub(super) use outgoing::{Outgoing, Unsent, send};
+pub(super) use outgoing::{Outgoing, Unsent};
 
 /// Both directions.
 #[derive(Debug)]

@@ -2,12 +2,8 @@
 //!
 //! A connection is dormant meanwhile. Before it is looked at again, or closed, it is sent what is its.
 
-use std::io::Write as _;
-
-use socket2::Socket;
-
 use super::super::entries::Entries;
-use super::super::stream::attempt;
+use super::super::stream::send;
 
 /// Room for so many bytes of each connection of a row is kept. There may be twice as many.
 const BYTES_KEPT_EACH: usize = 2048;
@@ -101,16 +97,4 @@ impl Outgoing {
 
 fn mark(key: u32) -> u64 {
     1 << (key % u64::BITS)
-}
-
-/// Sends as much as there is room for. Returns how much that was.
-pub(in super::super) fn send(mut socket: &Socket, bytes: &[u8]) -> std::io::Result<usize> {
-    let mut sent = 0;
-    while sent < bytes.len() {
-        match attempt(|| socket.write(&bytes[sent..])) {
-            Some(len) => sent += len?,
-            None => break,
-        }
-    }
-    Ok(sent)
 }

@@ -22,6 +22,13 @@ pub const CROWD: usize = 64;
 /// Lets the crowd wait for ever, and serves all others as they have planned.
 pub struct Crowded(pub Planned);
 
+/// All that may make a difference to who has a hyper after them; the last is the last to have the one that a case gets.
+const HEADS: [(&str, &str, &str); 4] = [
+    ("HEAD", "1.1", ""),
+    ("GET", "1.1", "te: trailers\r\n"),
+    ("GET", "1.1", ""),
+    ("GET", "1.0", "connection: keep-alive\r\n"),
+];
 /// How often the runtime turns before it is believed that a case's settings refuse such requests.
 const TURNS_MAX: usize = 1000;
 
@@ -31,7 +38,8 @@ pub async fn gather(count: usize, addr: SocketAddr, stats: &Stats) -> Vec<TcpStr
     while crowd.len() < count {
         // One at a time: the queue to the acceptor is short.
         let mut client = TcpStream::connect(addr).unwrap();
-        write!(client, "GET {PATH} HTTP/1.1\r\n\r\n").unwrap();
+        let (method, version, header) = HEADS[crowd.len() % HEADS.len()];
+        write!(client, "{method} {PATH} HTTP/{version}\r\n{header}\r\n").unwrap();
         crowd.push(client);
         let mut turns = 0;
         while stats.snapshot().parked < crowd.len() as u64 {

@@ -143,6 +143,20 @@ fn a_body_that_is_dropped_is_drained_though_its_response_finds_no_room() {
 }
 
 #[test]
+fn what_finds_no_room_is_sent_before_an_upgrade_that_nobody_takes() {
+    let answer = |len| {
+        let (headers, body) = (Vec::new(), vec![BodyStep::Data(len)]);
+        Answer::Response { status: 200, version: Version::HTTP_11, headers, size: Size::Unknown, body }
+    };
+    let plan = |len| Plan { read: ReadBody::DropInCall, answer: answer(len), ..Plan::new() };
+    let requests = "GET / HTTP/1.1\r\n\r\nCONNECT host:443 HTTP/1.1\r\n\r\n";
+    // There is a length that leaves a few bytes, which would be kept for the end of the slice.
+    for len in (10_000..10_400).step_by(4) {
+        check(&Case::new(requests.to_owned(), vec![plan(len), plan(0)], vec![Step::DeliverRest]));
+    }
+}
+
+#[test]
 fn hyper_is_not_released_while_a_body_is_to_come() {
     let head = "GET / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n";
     let plan = Plan { read: ReadBody::DropInCall, wait_after: Wait::Yield, ..Plan::new() };

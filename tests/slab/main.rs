@@ -17,6 +17,8 @@ mod limits;
 mod panics;
 mod pipelines;
 mod races;
+#[cfg(not(hyper_deferred_tasks))]
+mod released;
 mod returns;
 mod rows;
 mod shutdown;

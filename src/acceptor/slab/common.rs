@@ -121,7 +121,7 @@ impl<S: App> Common<S> {
             Some(vacant) => vacant.seat(waiting, wake, pending, &self.settings),
             None => Engine::build(waiting, wake, pending, &self.settings),
         };
-        if self.vacant.has_enough_asked() {
+        if self.vacant.has_enough_asked() && self.refuses().is_none() {
             engine.set_releases();
         }
         engine

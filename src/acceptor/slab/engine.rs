@@ -43,8 +43,6 @@ pub(super) struct Engine<S: App> {
     service: Rc<S>,
     // hyper has written an answer before.
     seasoned: bool,
-    // hyper was released, and has come to an end instead of a rest.
-    ended: bool,
 }
 
 /// A live hyper without one.
@@ -146,13 +144,13 @@ impl<S: App> Engine<S> {
         let seated = Served { service: service.clone(), peer: Turn(peer.clone()) };
         let dormant = Dormant { io: seat.clone(), service: seated, parked, leftover, seen, notes };
         let active = Box::new(Active::resume(dormant, wake, settings));
-        Self { active, seat, peer, service, seasoned: false, ended: false }
+        Self { active, seat, peer, service, seasoned: false }
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
         let polled = self.active.poll(cx, to_end);
         if self.active.is_released() {
-            self.ended = polled.is_ready();
+            debug_assert!(polled.is_pending(), "an answer that leaves no trace ends nothing");
             return Poll::Pending;
         }
         if polled.is_pending() && self.active.is_waiting() && self.seat.is_plain() {
@@ -185,7 +183,7 @@ impl<S: App> Engine<S> {
     /// The connection rests: it leaves, and hyper is there for the next if it can be. What is still to be sent goes into
     /// `traffic`. `None` once it is upgraded.
     pub(super) fn leave(self, traffic: &mut Traffic) -> Option<Left<S>> {
-        let rest = self.active.rest().filter(|_| self.active.is_reusable() && !self.ended);
+        let rest = self.active.rest().filter(|_| self.active.is_reusable());
         let parked = if rest == Some(Rest::Parked) { self.active.take_parked() } else { None };
         // A request without a future is one whose future hyper has never looked at, and has still.
         if rest.is_none() || (rest == Some(Rest::Parked)) != parked.is_some() {
@@ -194,8 +192,7 @@ impl<S: App> Engine<S> {
         let service = Served { service: self.service.clone(), peer: self.peer.replace(Peer::Unnamed) };
         let (io, notes) = (self.seat.give_up(traffic)?, self.active.notes());
         let asked = parked.as_ref().map(|parked| parked.head).filter(|_| !self.is_released());
-        // A connection that ends with this request would end hyper too.
-        let vacant = asked.is_none_or(Head::keeps_alive).then_some(Vacant { engine: self, asked });
+        let vacant = asked.is_none_or(Head::leaves_no_trace).then_some(Vacant { engine: self, asked });
         // What hyper allocates for its first answer it keeps. It has to do that at once: allocated while very many are
         // woken, it would stand above all that is freed then, and keep that from the system.
         let vacant = vacant.and_then(|vacant| if vacant.engine.seasoned { Some(vacant) } else { vacant.finish() });

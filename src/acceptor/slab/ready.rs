@@ -167,6 +167,11 @@ impl EntryWaker {
         self.queued.load(Ordering::Acquire) && self.queued.swap(false, Ordering::AcqRel)
     }
 
+    /// Brings it into the cache. Unlike the others it waits for nothing and orders nothing.
+    pub(super) fn peek(&self) -> bool {
+        self.queued.load(Ordering::Relaxed)
+    }
+
     /// Whether it has been woken since it was cleared.
     pub(super) fn is_queued(&self) -> bool {
         self.queued.load(Ordering::Acquire)

@@ -210,11 +210,14 @@ impl Seated {
             return Poll::Ready(Ok(len));
         }
         ready!(self.poll_send_to_write(cx))?;
-        match (&mut self.stream, bufs) {
+        let written = match (&mut self.stream, bufs) {
             (Some(stream), [buf]) => Pin::new(stream).poll_write(cx, buf),
             (Some(stream), bufs) => Pin::new(stream).poll_write_vectored(cx, bufs),
             (None, _) => Poll::Ready(Ok(len)),
-        }
+        };
+        // Behind what finds no room nothing is kept: hyper would take it for sent, and go on.
+        self.direct |= !matches!(written, Poll::Ready(Ok(written)) if written == len);
+        written
     }
 
     /// Keeps what is written until the end of the slice, if it may wait so long.

@@ -286,7 +286,7 @@ where
             && (!self.is_released() || self.is_at_rest())
     }
 
-    /// Whether hyper, polled since it was released, waits for the next request.
+    /// Whether hyper, polled since it was released, has written all of the answer that goes nowhere, and goes on.
     pub(crate) fn is_at_rest(&self) -> bool {
         self.is_flushed() && !self.flags.has(Flag::Closing)
     }
@@ -296,7 +296,7 @@ where
         self.flags.put(Flag::Releases, releases);
     }
 
-    /// Whether hyper was released from the request that waits. It must not be polled before it is renewed.
+    /// Whether hyper was released from the request that it had in hand. It must not be polled before it is renewed.
     pub(crate) fn is_released(&self) -> bool {
         self.flags.has(Flag::Released)
     }

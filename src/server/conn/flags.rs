@@ -32,7 +32,8 @@ pub(crate) enum Rest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub(crate) enum Flag {
-    /// The last thing that happened on the write side was a completed flush: hyper's write buffer is empty.
+    /// The last thing that happened on the write side was a completed flush, or nothing has happened since hyper was
+    /// renewed: its write buffer is empty.
     Flushed = 1,
     /// In this poll hyper asked for bytes, after the last call of the service, and there were none.
     ReadBlocked = 1 << 1,
@@ -138,10 +139,14 @@ impl Flags {
     }
 
     /// Whether hyper is to be released from the request in hand, and can be: it would be put away, and holds nothing of the
-    /// connection.
+    /// connection. That has asked for no upgrade: a refused one is carried out when hyper next comes to an end (1.12,
+    /// `Dispatcher::poll_inner`).
     #[inline]
     pub(crate) fn releases(&self) -> bool {
-        self.has(Flag::Releases) && self.has(Flag::Drained) && self.rest() == Some(Rest::Parked)
+        self.has(Flag::Releases)
+            && self.has(Flag::Drained)
+            && !self.has(Flag::UpgradeAsked)
+            && self.rest() == Some(Rest::Parked)
     }
 
     /// hyper has asked for bytes, and has got some or none.

@@ -93,10 +93,11 @@ impl Head {
         self.0 & HTTP_10 != 0
     }
 
-    /// Whether the connection is kept after the response.
+    /// Whether hyper is as good as new after the answer: it goes on, and it refuses a malformed head in the version of the
+    /// request before, which is the one that it begins with.
     #[inline]
-    pub(crate) fn keeps_alive(self) -> bool {
-        self.0 & KEEP_ALIVE != 0
+    pub(crate) fn leaves_no_trace(self) -> bool {
+        self.0 & (KEEP_ALIVE | HTTP_10) == KEEP_ALIVE
     }
 }
 

@@ -220,7 +220,7 @@ where
             }
             let Poll::Ready(output) = flags.task_context(cx, |cx| future.as_mut().poll(cx)) else {
                 slot.put(future);
-                return if flags.releases() {
+                return if flags.releases() && slot.head().leaves_no_trace() {
                     flags.set(Flag::Released);
                     Poll::Ready(Ok(nothing(flags)))
                 } else {

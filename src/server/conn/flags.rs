@@ -139,14 +139,10 @@ impl Flags {
     }
 
     /// Whether hyper is to be released from the request in hand, and can be: it would be put away, and holds nothing of the
-    /// connection. That has asked for no upgrade: a refused one is carried out when hyper next comes to an end (1.12,
-    /// `Dispatcher::poll_inner`).
+    /// connection.
     #[inline]
     pub(crate) fn releases(&self) -> bool {
-        self.has(Flag::Releases)
-            && self.has(Flag::Drained)
-            && !self.has(Flag::UpgradeAsked)
-            && self.rest() == Some(Rest::Parked)
+        self.has(Flag::Releases) && self.has(Flag::Drained) && self.rest() == Some(Rest::Parked)
     }
 
     /// hyper has asked for bytes, and has got some or none.

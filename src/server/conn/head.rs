@@ -93,8 +93,9 @@ impl Head {
         self.0 & HTTP_10 != 0
     }
 
-    /// Whether hyper is as good as new after the answer: it goes on, and it refuses a malformed head in the version of the
-    /// request before, which is the one that it begins with.
+    /// Whether hyper is as good as new after the answer. It goes on: at its end it would carry out an upgrade that was asked
+    /// for and refused before. And it refuses a malformed head in the version of the request before, which is the one that
+    /// it begins with (1.12, `Dispatcher::poll_inner` and `Server::on_error`).
     #[inline]
     pub(crate) fn leaves_no_trace(self) -> bool {
         self.0 & (KEEP_ALIVE | HTTP_10) == KEEP_ALIVE

@@ -217,8 +217,7 @@ impl Acceptor {
     }
 
     /// Whether requests carry their client's address, [`PeerAddr`]. They do unless set otherwise; that costs three small
-    /// allocations for each request. Without it a request's context
-    /// (`context`) has no peer either.
+    /// allocations for each request. Without it a request's context (`context`) has no peer either.
     pub fn peer_addr(mut self, is_carried: bool) -> Self {
         self.config.peer_addr = is_carried;
         self

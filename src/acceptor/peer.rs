@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 
-/// The address of the client, found in the extensions of each request unless [`Acceptor::peer_addr`](super::Acceptor::peer_addr) is `false`.
+/// The address of the client, found in the extensions of each request unless
+/// [`Acceptor::peer_addr`](super::Acceptor::peer_addr) is `false`.
 ///
 /// ```
 /// # use hyper_deferred::PeerAddr;

@@ -57,10 +57,12 @@ fn nothing_tells_ours_from_hyper_where_time_passes() {
     });
 }
 
-fn check(run: impl Fn(case::Case) -> Result<(), TestCaseError>) {
-    let cases = std::env::var("DIFFERENTIAL_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(CASES_DEFAULT);
+fn cases() -> u32 {
+    std::env::var("DIFFERENTIAL_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(CASES_DEFAULT)
+}
 
-    let config = Config { cases, max_shrink_iters: 20_000, failure_persistence: None, ..Config::default() };
+fn check(run: impl Fn(case::Case) -> Result<(), TestCaseError>) {
+    let config = Config { cases: cases(), max_shrink_iters: 20_000, failure_persistence: None, ..Config::default() };
     let result = TestRunner::new(config).run(&case::case(), run);
     match result {
         Ok(()) => {}

@@ -26,14 +26,13 @@ use socket2::{Domain, SockRef, Socket, Type};
 use tokio::task::{JoinHandle, LocalSet, spawn_local, yield_now};
 
 use super::case::{self, Case, Step};
+use super::cases;
 use super::crowd::{self, CROWD, Crowded};
 use super::log::{Actor, Event, Events};
 use super::service::{Answer, BodyStep, Plan, Planned, REFUSED, ReadBody, Shared, Size, UNANSWERED, Wait};
 use super::wire::End;
 use super::world::{hyper_builder, our_builder};
 
-/// As many as take a few seconds. CI runs more.
-const CASES_DEFAULT: u32 = 1_000;
 /// Turns of the runtime that nothing may happen in before it is believed that nothing will.
 const QUIET_TURNS: usize = 12;
 /// A packet that the kernel keeps back, to send it with others, is kept for 40 ms.
@@ -76,10 +75,6 @@ fn nothing_tells_the_acceptor_from_hyper() {
 #[test]
 fn nothing_tells_an_acceptor_with_a_crowd_from_hyper() {
     check_cases(cases() / 4, CROWD);
-}
-
-fn cases() -> u32 {
-    std::env::var("DIFFERENTIAL_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(CASES_DEFAULT)
 }
 
 fn check_cases(cases: u32, crowd: usize) {

@@ -8,12 +8,13 @@
 //! `Conn::mid_message_detect_eof`).
 
 use std::cell::RefCell;
+use std::mem::replace;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use http::{Response, StatusCode};
+use http::Response;
 
 use super::super::service::{Client, Served, own};
 use super::entries::Peer;
@@ -88,15 +89,12 @@ impl<S: App> Vacant<S> {
     /// Lets hyper have an answer, which nobody reads, so that it waits for the next request. `None` if it does not.
     pub(super) fn finish(mut self) -> Option<Self> {
         if self.asked.take().is_some() {
-            // What hyper allocates for a body it keeps, so that its first answer has one. The rest are as little work as can be.
-            let mut nothing = Response::new(Bytes::from_static(if self.engine.seasoned { b"" } else { b"." }));
-            if self.engine.seasoned {
-                *nothing.status_mut() = StatusCode::NO_CONTENT;
-            }
-            self.engine.seasoned = true;
             let active = &mut self.engine.active;
             active.release();
-            active.answer(own(nothing));
+            // What hyper allocates for a body it keeps, so that its first answer has one.
+            if !replace(&mut self.engine.seasoned, true) {
+                active.answer(own(Response::new(Bytes::from_static(b"."))));
+            }
             let polled = active.poll(&mut Context::from_waker(Waker::noop()), to_end);
             if polled.is_ready() || !active.is_at_rest() {
                 return None;

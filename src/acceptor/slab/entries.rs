@@ -164,11 +164,9 @@ impl<F> Entries<F> {
 
     /// Looks at the wakers of connections whose turn it will be. With very many connections they are not in the cache; here
     /// the memory is waited for once, and not by each in its turn.
-    pub(super) fn look_ahead(&self, keys: impl Iterator<Item = u32>) {
+    pub(super) fn look_ahead(&mut self, keys: impl Iterator<Item = u32>) {
         for key in keys {
-            let chunk = self.chunks.get(key as usize / CHUNK_ENTRIES).and_then(Option::as_ref);
-            let entry = chunk.map(|chunk| &chunk.entries[key as usize % CHUNK_ENTRIES]);
-            if let Some(Entry::Dormant(Dormant { waker: Some(waker), .. })) = entry {
+            if let Some(Dormant { waker: Some(waker), .. }) = self.dormant(key) {
                 black_box(waker.peek());
             }
         }

@@ -118,9 +118,12 @@ impl<F, B> Slot<F, B> {
         self.flags.set(Flag::Answered);
     }
 
-    /// The answer that somebody else has given, or none for ever.
+    /// The answer that somebody else has given, an empty one if hyper is released, or none for ever.
     fn poll_answer(&self, mut request: MutexGuard<'_, InHand<F, B>>) -> Poll<Result<Response<ResBody<B>>, BoxError>> {
-        let Some(output) = request.output.take() else { return Poll::Pending };
+        let Some(output) = request.output.take() else {
+            let is_released = self.flags.has(Flag::Released);
+            return if is_released { Poll::Ready(Ok(nothing(&self.flags))) } else { Poll::Pending };
+        };
         drop(request);
         self.flags.answered();
         Poll::Ready(output.map(|response| respond(response, &self.flags)))
@@ -220,12 +223,11 @@ where
             }
             let Poll::Ready(output) = flags.task_context(cx, |cx| future.as_mut().poll(cx)) else {
                 slot.put(future);
-                return if flags.releases() && slot.head().leaves_no_trace() {
-                    flags.set(Flag::Released);
-                    Poll::Ready(Ok(nothing(flags)))
-                } else {
-                    Poll::Pending
-                };
+                if !flags.releases() || !slot.head().leaves_no_trace() {
+                    return Poll::Pending;
+                }
+                flags.set(Flag::Released);
+                return Poll::Ready(Ok(nothing(flags)));
             };
             output
         } else {

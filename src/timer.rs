@@ -153,7 +153,7 @@ impl Packed {
     const FAR: [u8; 7] = [u8::MAX; 7];
 }
 
-/// The time. In a poll that is hosted it is that of the host, which is a turn of its loop old at most and costs nothing.
+/// The time. In a poll that is hosted it is that of the host, which is a round of its loop old at most and costs nothing.
 #[cfg_attr(not(feature = "topic"), allow(dead_code, reason = "only topics look at the time that often"))]
 pub(crate) fn coarse_now() -> Instant {
     let hosted = HOSTED.get().and_then(|hosted| hosted.now.instant());

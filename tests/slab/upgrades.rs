@@ -1,11 +1,14 @@
 //! Connections that become something else: from then on they are their owner's, wherever that is.
 
 use std::convert::Infallible;
-use std::sync::mpsc;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, mpsc};
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
+use hyper::rt::Read as _;
 use hyper::service::{Service, service_fn};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
@@ -60,9 +63,13 @@ fn serve(make: impl FnOnce() -> Box<dyn Fn(Request<Incoming>) -> Answer> + Send 
 
 /// Echoes on a thread and a runtime of its own until the client has nothing more to say.
 pub(crate) fn echo_elsewhere(upgrade: OnUpgrade) -> thread::JoinHandle<()> {
+    echo_on_a_thread(async { upgrade.await.unwrap() })
+}
+
+fn echo_on_a_thread(upgraded: impl Future<Output = Upgraded> + Send + 'static) -> thread::JoinHandle<()> {
     thread::spawn(|| {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        runtime.block_on(async { tokio::spawn(async { echo(upgrade.await.unwrap()).await }).await.unwrap() });
+        runtime.block_on(async { tokio::spawn(async { echo(upgraded.await).await }).await.unwrap() });
     })
 }
 
@@ -229,5 +236,74 @@ fn a_refused_upgrade_and_one_that_nobody_wants_leave_nothing_behind() {
     drop(client);
     server.await_rest(&mut control);
     drop(control);
+    server.finish();
+}
+
+/// Polls an upgrade as soon as it is announced, which is in the middle of a poll of its connection, on another thread. Hands
+/// over what it gets, and what tells when that is to be polled again.
+struct AtOnce {
+    upgrade: Mutex<Option<OnUpgrade>>,
+    handed: mpsc::Sender<(Upgraded, mpsc::Receiver<()>)>,
+}
+
+impl Wake for AtOnce {
+    fn wake(self: Arc<Self>) {
+        let Some(mut upgrade) = self.upgrade.lock().unwrap().take() else { return };
+        let poll = move || {
+            let Poll::Ready(upgraded) = Pin::new(&mut upgrade).poll(&mut Context::from_waker(Waker::noop())) else {
+                panic!("it was announced");
+            };
+            let mut upgraded = upgraded.unwrap();
+            let (told, tells) = mpsc::channel();
+            let mut room = [0; 1];
+            let mut room = hyper::rt::ReadBuf::new(&mut room);
+            let waker = Waker::from(Arc::new(Tells(told)));
+            let read = Pin::new(&mut upgraded).poll_read(&mut Context::from_waker(&waker), room.unfilled());
+            assert!(read.is_pending(), "nothing has come");
+            self.handed.send((upgraded, tells)).unwrap();
+        };
+        thread::spawn(poll).join().unwrap();
+    }
+}
+
+struct Tells(mpsc::Sender<()>);
+
+impl Wake for Tells {
+    fn wake(self: Arc<Self>) {
+        // Once is enough for who waits.
+        let _gone = self.0.send(());
+    }
+}
+
+#[test]
+fn what_is_upgraded_may_be_read_at_once_on_another_thread() {
+    let (handed, upgraded) = mpsc::channel();
+    let server = Watched::on_loopback(|| {
+        service_fn(move |mut request: Request<Incoming>| {
+            let mut upgrade = hyper::upgrade::on(&mut request);
+            let at_once = Arc::new(AtOnce { upgrade: Mutex::default(), handed: handed.clone() });
+            let waker = Waker::from(at_once.clone());
+            assert!(Pin::new(&mut upgrade).poll(&mut Context::from_waker(&waker)).is_pending());
+            *at_once.upgrade.lock().unwrap() = Some(upgrade);
+            let mut response = text("");
+            *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+            response.headers_mut().insert("upgrade", "echo".parse().unwrap());
+            response.headers_mut().insert("connection", "upgrade".parse().unwrap());
+            async move { Ok::<_, Infallible>(response) }
+        })
+    });
+    let mut client = server.connect();
+    ask(&mut client, "/");
+    let (upgraded, tells) = upgraded.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(client.read_head().status, 101);
+    client.write("hello");
+    tells.recv_timeout(PATIENCE).expect("who has to wait is woken");
+    let echo = echo_on_a_thread(async { upgraded });
+    assert_eq!(client.read_exact(5), b"hello");
+    assert_echoes(&mut client, || ());
+    client.shutdown(std::net::Shutdown::Write);
+    assert_eq!(client.read_to_end(), b"");
+    echo.join().unwrap();
+    drop(client);
     server.finish();
 }

@@ -34,7 +34,7 @@ pub(super) struct Common<S: App> {
     pub(super) traffic: Traffic,
     /// The hypers that no connection has.
     pub(super) vacant: Vacancies<S>,
-    /// The time at the beginning of the turn.
+    /// The time at the beginning of the round.
     pub(super) now: Alarm,
     pub(super) share: Share,
     draining: bool,
@@ -108,18 +108,17 @@ impl<S: App> Common<S> {
     }
 
     /// A hyper for a connection: the last one's, if that can be. A future that is answered for is dropped with `cause`.
-    pub(super) fn engine(&mut self, waiting: Waiting<S>, wake: Wake<S>, cause: Outcome) -> Engine<S> {
+    pub(super) fn engine(&mut self, waiting: Waiting<S>, wake: Wake<S>, cause: Outcome) -> Box<Engine<S>> {
         if waiting.parked.is_none() {
             return self.engine_for(waiting, wake);
         }
         drop_because(cause, || self.engine_for(waiting, wake))
     }
 
-    fn engine_for(&mut self, waiting: Waiting<S>, wake: Wake<S>) -> Engine<S> {
-        let pending = self.traffic.take_pending();
+    fn engine_for(&mut self, waiting: Waiting<S>, wake: Wake<S>) -> Box<Engine<S>> {
         let engine = match self.vacant.take(&waiting, &wake) {
-            Some(vacant) => vacant.seat(waiting, wake, pending, &self.settings),
-            None => Engine::build(waiting, wake, pending, &self.settings),
+            Some(vacant) => vacant.seat(waiting, wake, &mut self.traffic, &self.settings),
+            None => Engine::build(waiting, wake, &mut self.traffic, &self.settings),
         };
         if self.vacant.has_enough_asked() && self.refuses().is_none() {
             engine.set_releases();

@@ -18,8 +18,8 @@ use http::Response;
 
 use super::super::service::{Client, Served, own};
 use super::entries::Peer;
-use super::seat::Seat;
-use super::traffic::{Pending, Traffic};
+use super::seat::{Keeper, Seat};
+use super::traffic::Traffic;
 use super::{App, Waiting, Wake};
 use crate::server::conn::active::Active;
 use crate::server::conn::connection::to_end;
@@ -38,8 +38,8 @@ type Machine<S> = Upgradeable<Seat, Served<S, Turn>>;
 
 /// A live hyper with a connection.
 pub(super) struct Engine<S: App> {
-    active: Box<Active<Seat, Served<S, Turn>, Machine<S>>>,
-    seat: Seat,
+    active: Active<Seat, Served<S, Turn>, Machine<S>>,
+    keeper: Keeper,
     peer: Rc<RefCell<Peer>>,
     service: Rc<S>,
     // hyper has written an answer before.
@@ -48,7 +48,7 @@ pub(super) struct Engine<S: App> {
 
 /// A live hyper without one.
 pub(super) struct Vacant<S: App> {
-    engine: Engine<S>,
+    engine: Box<Engine<S>>,
     /// hyper waits for an answer to a request with this head, whose connection has left.
     asked: Option<Head>,
 }
@@ -105,7 +105,13 @@ impl<S: App> Vacant<S> {
 
     /// Gives the seats to a connection that it [suits](Self::suits). One that has [asked](Self::asked) takes the answer
     /// to a request with an equal head, and nothing else.
-    pub(super) fn seat(self, waiting: Waiting<S>, wake: Wake<S>, pending: Pending, settings: &Settings) -> Engine<S> {
+    pub(super) fn seat(
+        self,
+        waiting: Waiting<S>,
+        wake: Wake<S>,
+        traffic: &mut Traffic,
+        settings: &Settings,
+    ) -> Box<Engine<S>> {
         debug_assert!(Self::suits(&waiting, &wake));
         let Self { mut engine, asked } = self;
         let Dormant { io, service, parked, notes, .. } = waiting;
@@ -121,7 +127,7 @@ impl<S: App> Vacant<S> {
                 &[]
             }
         };
-        engine.seat.take_in(io, ahead, pending);
+        engine.keeper.take_in(io, ahead, traffic);
         *engine.peer.borrow_mut() = service.peer;
         engine
     }
@@ -131,27 +137,27 @@ impl<S: App> Vacant<S> {
 
 impl<S: App> Engine<S> {
     /// Builds hyper for a connection.
-    pub(super) fn build(waiting: Waiting<S>, wake: Wake<S>, pending: Pending, settings: &Settings) -> Self {
+    pub(super) fn build(waiting: Waiting<S>, wake: Wake<S>, traffic: &mut Traffic, settings: &Settings) -> Box<Self> {
         let Dormant { io, service: Served { service, peer }, parked, leftover, seen, notes } = waiting;
-        let seat = Seat::new();
-        seat.take_in(io, &[], pending);
+        let mut keeper = Keeper::new();
+        keeper.take_in(io, &[], traffic);
         if !leftover.is_empty() {
-            seat.set_begun();
+            keeper.set_begun();
         }
         let peer = Rc::new(RefCell::new(peer));
         let seated = Served { service: service.clone(), peer: Turn(peer.clone()) };
-        let dormant = Dormant { io: seat.clone(), service: seated, parked, leftover, seen, notes };
-        let active = Box::new(Active::resume(dormant, wake, settings));
-        Self { active, seat, peer, service, seasoned: false }
+        let dormant = Dormant { io: keeper.seat(), service: seated, parked, leftover, seen, notes };
+        let active = Active::resume(dormant, wake, settings);
+        Box::new(Self { active, keeper, peer, service, seasoned: false })
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
-        let polled = self.active.poll(cx, to_end);
+        let polled = self.keeper.lend(|| self.active.poll(cx, to_end));
         if self.active.is_released() {
             debug_assert!(polled.is_pending(), "an answer that leaves no trace ends nothing");
             return Poll::Pending;
         }
-        if polled.is_pending() && self.active.is_waiting() && self.seat.is_plain() {
+        if polled.is_pending() && self.active.is_waiting() && self.keeper.is_plain() {
             self.active.disambiguate();
         }
         polled
@@ -169,9 +175,9 @@ impl<S: App> Engine<S> {
     }
 
     /// The connection keeps hyper for longer: sends what is written, as far as there is room.
-    pub(super) fn settle(&self, traffic: &mut Traffic) {
+    pub(super) fn settle(&mut self, traffic: &mut Traffic) {
         self.active.set_releases(false);
-        self.seat.settle(traffic);
+        self.keeper.settle(traffic);
     }
 
     pub(super) fn active(&mut self) -> &mut Active<Seat, Served<S, Turn>, Machine<S>> {
@@ -180,7 +186,7 @@ impl<S: App> Engine<S> {
 
     /// The connection rests: it leaves, and hyper is there for the next if it can be. What is still to be sent goes into
     /// `traffic`. `None` once it is upgraded.
-    pub(super) fn leave(self, traffic: &mut Traffic) -> Option<Left<S>> {
+    pub(super) fn leave(mut self: Box<Self>, traffic: &mut Traffic) -> Option<Left<S>> {
         let rest = self.active.rest().filter(|_| self.active.is_reusable());
         let parked = if rest == Some(Rest::Parked) { self.active.take_parked() } else { None };
         // A request without a future is one whose future hyper has never looked at, and has still.
@@ -188,7 +194,7 @@ impl<S: App> Engine<S> {
             return self.into_waiting(traffic).map(|(waiting, end)| Left { waiting, end, vacant: None });
         }
         let service = Served { service: self.service.clone(), peer: self.peer.replace(Peer::Unnamed) };
-        let (io, notes) = (self.seat.give_up(traffic)?, self.active.notes());
+        let (io, notes) = (self.keeper.give_up(traffic)?, self.active.notes());
         let asked = parked.as_ref().map(|parked| parked.head).filter(|_| !self.is_released());
         let vacant = asked.is_none_or(Head::leaves_no_trace).then_some(Vacant { engine: self, asked });
         // What hyper allocates for its first answer it keeps. It has to do that at once: allocated while very many are
@@ -199,15 +205,15 @@ impl<S: App> Engine<S> {
     }
 
     /// Takes hyper apart. `None` once it is upgraded.
-    pub(super) fn into_waiting(mut self, traffic: &mut Traffic) -> Option<(Waiting<S>, Option<End>)> {
-        if let Some(len) = self.seat.first_len() {
-            self.active.note_first(len);
+    pub(super) fn into_waiting(self: Box<Self>, traffic: &mut Traffic) -> Option<(Waiting<S>, Option<End>)> {
+        let Self { mut active, mut keeper, peer, service, .. } = *self;
+        if let Some(len) = keeper.first_len() {
+            active.note_first(len);
         }
-        let (dormant, end) = self.active.into_dormant()?;
-        let Dormant { io: seat, parked, leftover, seen, notes, .. } = dormant;
-        let io = seat.give_up(traffic)?;
-        let peer = self.peer.replace(Peer::Unnamed);
-        let service = Served { service: self.service, peer };
+        let (dormant, end) = active.into_dormant()?;
+        let Dormant { parked, leftover, seen, notes, .. } = dormant;
+        let io = keeper.give_up(traffic)?;
+        let service = Served { service, peer: peer.replace(Peer::Unnamed) };
         Some((Dormant { io, service, parked, leftover, seen, notes }, end))
     }
 }

@@ -72,7 +72,7 @@ pub(super) struct Place<S: App> {
 #[must_use = "futures do nothing unless polled"]
 pub(super) struct Task<S: App> {
     // Before the place: what its drop runs finds the place taken.
-    engine: Option<Engine<S>>,
+    engine: Option<Box<Engine<S>>>,
     place: Place<S>,
     // The socket's.
     descriptor: RawFd,
@@ -102,10 +102,12 @@ impl<S: App> Home<S> {
         }
     }
 
-    /// The worker's poll shall not watch a socket that has been upgraded and is someone else's now. It may be closed
-    /// already: then it is not watched, and the error says so.
+    /// The worker's poll shall not watch a socket that has been upgraded and will be someone else's. To be told before its
+    /// engine is dropped: until then the descriptor is this socket's.
     pub(super) fn deregister(&self, descriptor: RawFd) {
-        let _ = self.registry.deregister(&mut SourceFd(&descriptor));
+        if let Err(error) = self.registry.deregister(&mut SourceFd(&descriptor)) {
+            tracing::debug!(%error, "a connection that was upgraded was not watched any more");
+        }
     }
 
     /// Has the worker's poll tell again what it would tell of a socket that is new to it.
@@ -184,7 +186,13 @@ impl<S: App> Drop for Place<S> {
 
 impl<S: App> Task<S> {
     /// For the connection that has its place at `key`. A head that it waits for has to be whole by `deadline`.
-    pub(super) fn new(home: Rc<Home<S>>, key: u32, engine: Engine<S>, descriptor: RawFd, deadline: Deadline) -> Self {
+    pub(super) fn new(
+        home: Rc<Home<S>>,
+        key: u32,
+        engine: Box<Engine<S>>,
+        descriptor: RawFd,
+        deadline: Deadline,
+    ) -> Self {
         Self { engine: Some(engine), place: Place::new(home, key), descriptor, deadline }
     }
 

@@ -83,7 +83,9 @@ impl<S: App> Held<S> {
     /// Drops the connection, and then gives its place up: what the drop runs finds the place taken.
     pub(super) fn close(self, common: &mut Common<S>) {
         // What has no room is lost: who closes does not wait.
-        let _sent = self.dormant.io.send_at_once(&common.traffic.outgoing.take_back());
+        let mut written = Vec::new();
+        common.traffic.outgoing.take_back(&mut written);
+        let _sent = self.dormant.io.send_at_once(&written);
         let key = self.key;
         drop(self);
         common.entries.remove(key);

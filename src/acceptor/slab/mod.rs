@@ -7,6 +7,7 @@
 //! | `held.rs` | one connection taken out of the slab, and put back |
 //! | `serve.rs` | one connection in place: hyper built, driven, and put away again |
 //! | `engine.rs`, `seat.rs` | a live hyper, which one connection after another may have |
+//! | `seated.rs` | what hyper reads and writes of the connection that has it |
 //! | `graduate.rs` | a connection that has to wait on IO, in a task of its own |
 //! | `entries.rs` | the slab |
 //! | `traffic/` | what a slice of connections has sent, and is to be sent |
@@ -25,6 +26,7 @@ mod held;
 mod reactor;
 mod ready;
 mod seat;
+mod seated;
 mod serve;
 mod stream;
 mod traffic;

@@ -13,7 +13,6 @@ use super::engine::{Engine, Left};
 use super::graduate::Task;
 use super::held::Held;
 use super::ready::EntryWaker;
-use super::stream::in_place;
 use super::traffic::Arrived;
 use super::wheel::Tick;
 use super::{App, Wake};
@@ -48,10 +47,8 @@ impl<S: App> Held<S> {
     pub(super) fn look(mut self, common: &mut Common<S>) {
         self.waker.clear();
         let waker = Waker::from(self.waker.clone());
-        let descriptor = self.dormant.io.descriptor();
         let (polled, next) = timer::host(&waker, common.now, || {
-            let mut cx = Context::from_waker(&waker);
-            in_place(descriptor, || with_own_budget(&mut cx, |cx| self.dormant.poll(cx, &common.settings)))
+            with_own_budget(&mut Context::from_waker(&waker), |cx| self.dormant.poll(cx, &common.settings))
         });
         match polled {
             Poll::Pending => self.put(common, next),
@@ -71,12 +68,9 @@ impl<S: App> Held<S> {
     }
 
     fn poll_client(&mut self, common: &Common<S>) -> Poll<Wake<S>> {
-        let descriptor = self.dormant.io.descriptor();
         let begun = !self.dormant.leftover.is_empty();
         // Nobody is woken: the worker's poll tells of the client.
-        let polled = in_place(descriptor, || {
-            self.dormant.poll_client(&mut Context::from_waker(Waker::noop()), &common.settings)
-        });
+        let polled = self.dormant.poll_client(&mut Context::from_waker(Waker::noop()), &common.settings);
         if !begun && matches!(polled, Poll::Ready(Wake::<S>::Readable)) {
             // The wait for these bytes is over, and that for the rest of their head begins.
             self.due = Tick::NEVER;
@@ -255,7 +249,7 @@ impl<S: App> Held<S> {
         let Self { key, dormant, waker, queued, due } = self;
         let descriptor = dormant.io.descriptor();
         let mut engine = common.engine(dormant, wake, cause);
-        let (ended, next) = drive(&mut engine, descriptor, &waker, common.now);
+        let (ended, next) = drive(&mut engine, &waker, common.now);
         let active = engine.active();
         if let Poll::Ready(result) = ended {
             if let Err(error) = result {
@@ -345,23 +339,20 @@ impl<S: App> Held<S> {
 /// Drives hyper until it waits for something.
 fn drive<S: App>(
     engine: &mut Engine<S>,
-    descriptor: RawFd,
     entry: &Arc<EntryWaker>,
     now: Alarm,
 ) -> (Poll<hyper::Result<()>>, Option<Alarm>) {
     let waker = Waker::from(entry.clone());
     timer::host(&waker, now, || {
-        in_place(descriptor, || {
-            for _ in 0..DRIVES_MAX {
-                entry.clear();
-                let polled = with_own_budget(&mut Context::from_waker(&waker), |cx| engine.poll(cx));
-                // Woken meanwhile: hyper has yielded, or the service has answered on the way.
-                if polled.is_ready() || !entry.is_queued() || engine.is_released() {
-                    return polled;
-                }
+        for _ in 0..DRIVES_MAX {
+            entry.clear();
+            let polled = with_own_budget(&mut Context::from_waker(&waker), |cx| engine.poll(cx));
+            // Woken meanwhile: hyper has yielded, or the service has answered on the way.
+            if polled.is_ready() || !entry.is_queued() || engine.is_released() {
+                return polled;
             }
-            Poll::Pending
-        })
+        }
+        Poll::Pending
     })
 }
 
@@ -373,7 +364,7 @@ fn with_own_budget<R>(cx: &mut Context<'_>, poll: impl FnOnce(&mut Context<'_>) 
 }
 
 /// Gives a connection a task of its own.
-fn graduate<S: App>(common: &mut Common<S>, key: u32, mut engine: Engine<S>, descriptor: RawFd, head_due: Tick) {
+fn graduate<S: App>(common: &mut Common<S>, key: u32, mut engine: Box<Engine<S>>, descriptor: RawFd, head_due: Tick) {
     engine.settle(&mut common.traffic);
     let mut deadline = Deadline::default();
     if engine.active().has_large_head() && head_due.is_set() {

@@ -1,6 +1,6 @@
 //! A client's socket, which needs a reactor only while it is in a task of its own.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
@@ -29,6 +29,8 @@ pub(super) struct Stream {
     input: Input,
     // The direction that was not tried since it was registered: tokio may have had no time yet to tell of it.
     untried: Option<Direction>,
+    // It does not wait: what cannot be done at once is pending, and nobody is woken.
+    in_place: bool,
 }
 
 /// What is known of what the client has sent.
@@ -47,35 +49,14 @@ pub(super) enum Input {
 struct Descriptor(RawFd);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Direction {
+pub(super) enum Direction {
     Read,
     Write,
 }
 
 thread_local! {
-    // The descriptor that is served in place; `-1` is none. By its number, so that another socket which a service has
-    // in its hands meanwhile waits as anywhere else.
-    static IN_PLACE: Cell<RawFd> = const { Cell::new(-1) };
     // One buffer for all sockets of a thread: what is read is copied on, and never waits here.
     static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES_MAX].into_boxed_slice());
-}
-
-/// Runs `serve`; the socket with this descriptor does not wait meanwhile, it says that it would.
-pub(super) fn in_place<R>(descriptor: RawFd, serve: impl FnOnce() -> R) -> R {
-    struct Leave;
-    impl Drop for Leave {
-        fn drop(&mut self) {
-            IN_PLACE.set(-1);
-        }
-    }
-    IN_PLACE.set(descriptor);
-    let _leave = Leave;
-    serve()
-}
-
-/// Whether the socket with this descriptor does not wait.
-pub(super) fn is_in_place(descriptor: RawFd) -> bool {
-    IN_PLACE.get() == descriptor
 }
 
 // ===== impl Direction =====
@@ -92,8 +73,9 @@ impl Direction {
 // ===== impl Stream =====
 
 impl Stream {
+    /// In place.
     pub(super) fn new(socket: Socket, input: Input) -> Self {
-        Self { reactor: None, socket, input, untried: None }
+        Self { reactor: None, socket, input, untried: None, in_place: true }
     }
 
     pub(super) fn into_socket(self) -> (Socket, Input) {
@@ -117,7 +99,11 @@ impl Stream {
     }
 
     pub(super) fn is_in_place(&self) -> bool {
-        is_in_place(self.socket.as_raw_fd())
+        self.in_place
+    }
+
+    pub(super) fn set_in_place(&mut self, in_place: bool) {
+        self.in_place = in_place;
     }
 
     /// Whether there is nothing to read before the next event.
@@ -132,13 +118,12 @@ impl Stream {
         direction: Direction,
         mut act: impl FnMut(&Socket) -> io::Result<R>,
     ) -> Poll<io::Result<R>> {
-        let in_place = self.is_in_place();
         // A socket that is new to tokio is not ready before its first event, so that it is tried first.
-        if in_place || self.reactor.is_none() {
+        if self.in_place || self.reactor.is_none() {
             if let Some(done) = attempt(|| act(&self.socket)) {
                 return Poll::Ready(done);
             }
-            if in_place {
+            if self.in_place {
                 return Poll::Pending;
             }
         }

@@ -3,7 +3,7 @@
 use super::engine::Vacant;
 use super::{App, Waiting, Wake};
 
-/// How many there may be: as many requests as are served in a turn may be parked, and as many answered in the next. Each
+/// How many there may be: as many requests as are served in a round may be parked, and as many answered in the next. Each
 /// has two buffers of hyper's, of which a page or two is touched.
 const VACANT_MAX: usize = 32;
 

@@ -158,8 +158,9 @@ impl<S: HttpService<Incoming>> Adapter<S> {
         self.service.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Notes what has to be known of a request that is not a replayed one, and has it leave hyper's buffer if it has to.
     #[inline]
-    fn start(&self, mut request: Request<Incoming>) -> Pin<Box<S::Future>> {
+    fn take_in(&self, request: &mut Request<Incoming>) {
         let flags = &self.slot.flags;
         // hyper takes an HTTP/1.0 `CONNECT` with an `upgrade` for no upgrade, and yet answers it as one.
         let upgrade = request.extensions().get::<OnUpgrade>().is_some() || request.method() == Method::CONNECT;
@@ -168,11 +169,10 @@ impl<S: HttpService<Incoming>> Adapter<S> {
         let ambiguous = body && !flags.has(Flag::PlainFraming) && request.headers().contains_key(TRANSFER_ENCODING);
         flags.call(upgrade, body, ambiguous);
         flags.set(Flag::New);
-        self.slot.set_head(Head::of(&request));
+        self.slot.set_head(Head::of(request));
         if flags.rehomes(body) {
-            rehome(&mut request);
+            rehome(request);
         }
-        Box::pin(self.service.lock().unwrap_or_else(PoisonError::into_inner).call(request))
     }
 }
 
@@ -181,15 +181,16 @@ impl<S: HttpService<Incoming>> Service<Request<Incoming>> for Adapter<S> {
     type Error = BoxError;
     type Future = Answer<S::Future, S::ResBody>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let new = if self.slot.flags.has(Flag::Replay) {
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        let slot = self.slot.clone();
+        if slot.flags.has(Flag::Replay) {
             // hyper parsed a stand-in; the service has seen the real one.
-            self.slot.flags.call(false, false, false);
-            None
-        } else {
-            Some(self.start(request))
-        };
-        Answer { slot: self.slot.clone(), new }
+            slot.flags.call(false, false, false);
+            return Answer { slot, new: None };
+        }
+        self.take_in(&mut request);
+        let new = self.service.lock().unwrap_or_else(PoisonError::into_inner).call(request);
+        Answer { slot, new: Some(Box::pin(new)) }
     }
 }
 

@@ -17,14 +17,6 @@ pub(super) struct Traffic {
     pub(super) outgoing: Outgoing,
 }
 
-/// What there is of the connection in hand.
-pub(super) struct Pending {
-    /// This was read of it, and hyper has not seen it yet.
-    pub(super) arrived: Option<Arrived>,
-    /// This has to be sent before anything else.
-    pub(super) owed: Vec<u8>,
-}
-
 // ===== impl Traffic =====
 
 impl Traffic {
@@ -34,13 +26,9 @@ impl Traffic {
         Self { incoming: Incoming::new(row_len), outgoing: Outgoing::new(row_len) }
     }
 
-    /// Takes what there is of the connection in hand.
-    pub(super) fn take_pending(&mut self) -> Pending {
-        Pending { arrived: self.incoming.take_current(), owed: self.outgoing.take_back() }
-    }
-
     /// The connection in hand is no more, and nothing of it can be read or sent.
     pub(super) fn forget(&mut self) {
-        drop(self.take_pending());
+        drop(self.incoming.take_current());
+        self.outgoing.take_back(&mut Vec::new());
     }
 }

@@ -62,12 +62,11 @@ impl Outgoing {
         }
     }
 
-    /// The connection in hand needs what it has written before.
-    pub(in super::super) fn take_back(&mut self) -> Vec<u8> {
+    /// The connection in hand needs what it has written before: it is added to `written`.
+    pub(in super::super) fn take_back(&mut self, written: &mut Vec<u8>) {
         let end = self.parcels_end();
-        let written = self.bytes[end..].to_vec();
+        written.extend_from_slice(&self.bytes[end..]);
         self.bytes.truncate(end);
-        written
     }
 
     /// Sends it all. Returns what had no room.

@@ -103,8 +103,8 @@ impl Stats {
     }
 
     /// How long the loop's turns took, and how often and for how long it stalled: all zero without a
-    /// [watchdog](super::Acceptor::watchdog). A turn is one slice of each kind of work, of which only the slab's loop has
-    /// any: elsewhere than on Unix no turns are counted, stalls are.
+    /// [watchdog](super::Acceptor::watchdog). A turn is one or two slices of each kind of work, of which only the
+    /// slab's loop has any: elsewhere than on Unix no turns are counted, stalls are.
     #[cfg(feature = "context")]
     #[cfg_attr(docsrs, doc(cfg(feature = "context")))]
     pub fn loops(&self) -> crate::watchdog::LoopStats {

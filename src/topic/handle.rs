@@ -1,6 +1,5 @@
 //! The topic itself: a handle that is cheap to clone.
 
-use std::error::Error;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
@@ -14,10 +13,10 @@ use super::cursor::Epoch;
 use super::fed::{self, Fed};
 use super::history::History;
 use super::message::{Entry, Message};
+use super::published::{PublishError, Published, Reason};
 use super::settings::Settings;
 use super::waiters::{Place, Waiters};
 use super::{Batch, Builder, Cursor, Raw, Subscriber, Waiting};
-use crate::BoxError;
 use crate::timer::coarse_now;
 use crate::waiting::{Driven, drive, lock};
 
@@ -42,28 +41,6 @@ const WAKES_HANDED_ON: usize = 1;
 /// runtime at all, there is no loop to hold either, and the publisher wakes them all.
 pub struct Topic<T> {
     inner: Arc<Inner<T>>,
-}
-
-/// What became of a published message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Published {
-    /// The place just behind the message: who polls with it gets what comes after.
-    pub cursor: Cursor,
-    /// How many were waiting for it.
-    pub waiting: usize,
-}
-
-/// The message was not published; its value comes back.
-pub struct PublishError<T> {
-    /// What was to be published.
-    pub value: T,
-    reason: Reason,
-}
-
-enum Reason {
-    Encode(BoxError),
-    TooLarge { bytes: usize, bytes_max: usize },
-    Fed,
 }
 
 pub(super) struct Inner<T> {
@@ -378,38 +355,5 @@ impl<T: Send + Sync + 'static> Driven for Inner<T> {
     /// Those on other runtimes still wait for their wake, and nobody else is going to give it.
     fn abandoned(&self) {
         while self.step().is_some() {}
-    }
-}
-
-// ===== impl PublishError =====
-
-impl<T> fmt::Debug for PublishError<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PublishError({self})")
-    }
-}
-
-impl<T> fmt::Display for PublishError<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.reason {
-            Reason::Encode(_) => f.write_str("the message was not published: it could not be encoded"),
-            Reason::TooLarge { bytes, bytes_max } => write!(
-                f,
-                "the message was not published: it has {bytes} bytes and the history holds {bytes_max}, make it \
-                 smaller or raise `history_bytes_max`"
-            ),
-            Reason::Fed => f.write_str(
-                "the message was not published: this topic has its messages from elsewhere, publish it at the source",
-            ),
-        }
-    }
-}
-
-impl<T> Error for PublishError<T> {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match &self.reason {
-            Reason::Encode(error) => Some(&**error),
-            Reason::TooLarge { .. } | Reason::Fed => None,
-        }
     }
 }

@@ -7,8 +7,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
+use super::plan::{Answer, BodyStep, Plan, ReadBody, Size, Wait};
 use super::request::input;
-use super::service::{Answer, BodyStep, Plan, ReadBody, Size, Wait};
 use super::wire::{End, WireSettings};
 
 #[derive(Clone, Debug)]

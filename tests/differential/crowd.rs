@@ -12,7 +12,8 @@ use hyper::service::Service;
 use hyper_deferred::acceptor::Stats;
 use tokio::task::yield_now;
 
-use super::service::{Planned, PlannedBody, ServiceError};
+use super::body::PlannedBody;
+use super::service::{Planned, ServiceError};
 
 /// What the crowd asks for, and no case does.
 const PATH: &str = "/crowd";

@@ -1,9 +1,10 @@
 //! hyper is the judge: the same input goes to hyper's HTTP/1 builder and to ours, and all that can be seen of both must
 //! be the same, after each step.
 //!
-//! [`case`] says what a case is made of, [`request`] what a client sends, [`service`] what the application does,
-//! [`wire`] is the IO, [`world`] polls one connection and nothing that was not woken, [`run`] drives two of them and
-//! compares. What may differ is listed in [`run`] and in `docs/differences.md`, with the test that shows it.
+//! [`case`] says what a case is made of, [`request`] what a client sends, [`plan`] what the application does, as
+//! [`service`] and [`body`] do it. [`wire`] is the IO, [`world`] polls one connection and nothing that was not woken,
+//! [`run`] drives two of them and compares. What may differ is listed in [`run`] and in `docs/differences.md`, with the
+//! test that shows it.
 //!
 //! What may differ, with the reasons in `docs/differences.md`:
 //!
@@ -24,14 +25,17 @@
     reason = "it drives what it tests by that one's signatures, and a helper that fails fails its test"
 )]
 
+mod body;
 mod case;
 #[cfg(feature = "acceptor")]
 mod crowd;
 mod log;
+mod plan;
 mod regressions;
 mod request;
 mod run;
 mod service;
+mod shared;
 #[cfg(feature = "acceptor")]
 mod sockets;
 mod wire;

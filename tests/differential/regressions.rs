@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use http::Version;
 
 use super::case::{Case, Mode, Step};
+use super::plan::{Answer, BodyStep, Plan, ReadBody, Size, Wait};
 use super::run::run;
-use super::service::{Answer, BodyStep, Plan, ReadBody, Size, Wait};
 use super::wire::End;
 use super::world::World;
 

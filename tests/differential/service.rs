@@ -1,126 +1,25 @@
-//! A service that follows a plan: how it treats each request, and what it answers.
+//! A service that follows a plan.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
-use http_body::{Body, Frame, SizeHint};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http_body::{Body, Frame};
 use hyper::body::Incoming;
 use hyper::rt::{Read, ReadBuf, Write};
 use hyper::service::Service;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 
+use super::body::PlannedBody;
 use super::log::{Actor, Log, describe};
-
-/// What is done with a request's body.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReadBody {
-    /// Dropped in `call`.
-    DropInCall,
-    /// Dropped in the first poll.
-    Drop,
-    /// Kept, and never looked at.
-    Keep,
-    /// Polled once and kept.
-    PollOnce,
-    /// Read until this many bytes have come, and dropped.
-    Some(usize),
-    /// The same, in the poll after that in which the last came.
-    SomeThenYield(usize),
-    /// Read until this many bytes have come, and kept.
-    SomeAndKeep(usize),
-    /// Read to its end and dropped.
-    All,
-    /// Read to its end and kept for ever.
-    AllAndKeep,
-    /// Handed to a task which reads it to its end.
-    Task,
-    /// Handed to a task which drops it when its gate is opened.
-    DropByTask,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wait {
-    No,
-    /// The task wakes itself.
-    Yield,
-    /// The driver opens a gate.
-    Gate,
-}
-
-#[derive(Clone, Debug)]
-pub struct Plan {
-    pub read: ReadBody,
-    pub wait_before: Wait,
-    pub wait_after: Wait,
-    /// Headers and URI live as long as the future, or the connection.
-    pub keep_parts: bool,
-    /// A task waits for the upgrade. Otherwise it is kept, or dropped, with the request's parts.
-    pub take_upgrade: bool,
-    /// Each waker that is seen is kept for ever.
-    pub keep_wakers: bool,
-    pub answer: Answer,
-}
-
-#[derive(Clone, Debug)]
-pub enum Answer {
-    Error,
-    Response { status: u16, version: Version, headers: Vec<(&'static str, String)>, size: Size, body: Vec<BodyStep> },
-}
-
-/// What a body tells of its length.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Size {
-    Unknown,
-    Exact,
-    /// In a `content-length` header, from a body that does not know it, off by this much.
-    Header(i64),
-}
-
-#[derive(Clone, Debug)]
-pub enum BodyStep {
-    Data(usize),
-    Wait(Wait),
-    Trailers,
-    Error,
-}
-
-/// A place to wait at: of this request, the n-th.
-pub type GateId = (usize, usize);
-
-#[derive(Debug, Default)]
-struct Gate {
-    open: bool,
-    waiting: Option<Waker>,
-}
-
-/// All that the services of one connection share with the driver.
-#[derive(Default)]
-pub struct Shared {
-    pub log: Log,
-    pub plans: Vec<Plan>,
-    gates: Mutex<BTreeMap<GateId, Gate>>,
-    pub tasks: Mutex<Vec<Pin<Box<dyn Future<Output = ()> + Send>>>>,
-    calls: AtomicUsize,
-    kept: Mutex<Vec<Incoming>>,
-    kept_parts: Mutex<Vec<http::request::Parts>>,
-    wakers: Mutex<Vec<Waker>>,
-    /// Requests whose future is pending.
-    pub waiting: AtomicUsize,
-    /// Response bodies that hyper holds.
-    responding: AtomicUsize,
-    /// A request with an upgrade was answered with something else.
-    pub upgrade_refused: AtomicBool,
-    /// The last request has nothing that keeps a connection active while it waits, or afterwards.
-    last_is_plain: AtomicBool,
-}
+use super::plan::{Answer, BodyStep, Plan, ReadBody, Size, Wait};
+use super::shared::Shared;
 
 #[derive(Debug)]
 pub struct ServiceError;
@@ -129,133 +28,11 @@ pub struct ServiceError;
 #[derive(Clone)]
 pub struct Planned(pub Arc<Shared>);
 
-/// A response's body.
-pub struct PlannedBody {
-    shared: Arc<Shared>,
-    request: usize,
-    gate: usize,
-    keep_wakers: bool,
-    steps: VecDeque<BodyStep>,
-    exact: Option<u64>,
-    yielded: bool,
-}
-
 /// Notes that a future was dropped before it was done.
 struct Unanswered {
     shared: Arc<Shared>,
     request: usize,
     answered: bool,
-}
-
-// ===== impl Plan =====
-
-impl Plan {
-    /// Reads the body and answers at once with an empty response.
-    pub fn new() -> Self {
-        Self {
-            read: ReadBody::All,
-            wait_before: Wait::No,
-            wait_after: Wait::No,
-            keep_parts: false,
-            take_upgrade: false,
-            keep_wakers: false,
-            answer: Answer::Response {
-                status: 200,
-                version: Version::HTTP_11,
-                headers: Vec::new(),
-                size: Size::Unknown,
-                body: Vec::new(),
-            },
-        }
-    }
-
-    /// The same when a gate has been opened.
-    pub fn gated() -> Self {
-        Self { wait_after: Wait::Gate, ..Self::new() }
-    }
-
-    /// Whether the whole body is read before the response, which may fail, is written.
-    pub fn reads_to_the_end(&self) -> bool {
-        matches!(self.read, ReadBody::All | ReadBody::AllAndKeep)
-    }
-}
-
-// ===== impl Shared =====
-
-impl Shared {
-    pub fn new(plans: Vec<Plan>) -> Arc<Self> {
-        Arc::new(Self { plans, ..Self::default() })
-    }
-
-    pub fn calls(&self) -> usize {
-        self.calls.load(Ordering::Relaxed)
-    }
-
-    /// Whether a connection that has nothing to write or parse must be dormant: it waits for a plain request's answer, or
-    /// for the next request.
-    pub fn may_rest(&self) -> bool {
-        let plain = self.calls() == 0 || self.last_is_plain.load(Ordering::Relaxed);
-        plain && self.responding.load(Ordering::Relaxed) == 0
-    }
-
-    /// The gates that somebody waits at.
-    pub fn waiting_gates(&self) -> Vec<GateId> {
-        let gates = self.gates.lock().unwrap();
-        gates.iter().filter(|(_, gate)| !gate.open && gate.waiting.is_some()).map(|(id, _)| *id).collect()
-    }
-
-    pub fn open(&self, id: GateId) {
-        let waker = {
-            let mut gates = self.gates.lock().unwrap();
-            let gate = gates.entry(id).or_default();
-            gate.open = true;
-            gate.waiting.take()
-        };
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-    }
-
-    fn poll_gate(&self, id: GateId, cx: &mut Context<'_>) -> Poll<()> {
-        let mut gates = self.gates.lock().unwrap();
-        let gate = gates.entry(id).or_default();
-        if gate.open {
-            return Poll::Ready(());
-        }
-        gate.waiting = Some(cx.waker().clone());
-        Poll::Pending
-    }
-
-    fn see(&self, cx: &Context<'_>, keep: bool) {
-        if keep {
-            self.wakers.lock().unwrap().push(cx.waker().clone());
-        }
-    }
-
-    async fn wait(&self, wait: Wait, id: GateId, keep_wakers: bool) {
-        let mut yielded = false;
-        poll_fn(|cx| {
-            self.see(cx, keep_wakers);
-            match wait {
-                Wait::No => Poll::Ready(()),
-                Wait::Yield => poll_yield(&mut yielded, cx),
-                Wait::Gate => self.poll_gate(id, cx),
-            }
-        })
-        .await;
-    }
-
-    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.lock().unwrap().push(Box::pin(task));
-    }
-}
-
-fn poll_yield(yielded: &mut bool, cx: &mut Context<'_>) -> Poll<()> {
-    if std::mem::replace(yielded, true) {
-        return Poll::Ready(());
-    }
-    cx.waker().wake_by_ref();
-    Poll::Pending
 }
 
 // ===== impl Planned =====
@@ -429,16 +206,7 @@ fn answer(shared: &Arc<Shared>, k: usize, plan: &Plan) -> Result<Response<Planne
     let Answer::Response { status, version, headers, size, body } = &plan.answer else { return Err(ServiceError) };
     let len: usize = body.iter().map(|step| if let BodyStep::Data(len) = step { *len } else { 0 }).sum();
     let exact = (*size == Size::Exact).then_some(len as u64);
-    shared.responding.fetch_add(1, Ordering::Relaxed);
-    let body = PlannedBody {
-        shared: shared.clone(),
-        request: k,
-        gate: 2,
-        keep_wakers: plan.keep_wakers,
-        steps: body.iter().cloned().collect(),
-        exact,
-        yielded: false,
-    };
+    let body = PlannedBody::new(shared.clone(), k, plan.keep_wakers, body, exact);
     let mut response = Response::new(body);
     *response.status_mut() = StatusCode::from_u16(*status).unwrap();
     *response.version_mut() = *version;
@@ -496,81 +264,6 @@ async fn write_all(upgraded: &mut Upgraded, mut bytes: &[u8]) -> io::Result<()> 
         bytes = &bytes[len..];
     }
     poll_fn(|cx| Pin::new(&mut *upgraded).poll_flush(cx)).await
-}
-
-// ===== impl PlannedBody =====
-
-impl Body for PlannedBody {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        let this = &mut *self;
-        this.shared.see(cx, this.keep_wakers);
-        loop {
-            let Some(step) = this.steps.front() else {
-                this.shared.log.note(Actor::Response(this.request), "gave its end");
-                return Poll::Ready(None);
-            };
-            let ready = match step {
-                BodyStep::Wait(Wait::No) => Poll::Ready(()),
-                BodyStep::Wait(Wait::Yield) => poll_yield(&mut this.yielded, cx),
-                BodyStep::Wait(Wait::Gate) => this.shared.poll_gate((this.request, this.gate), cx),
-                BodyStep::Data(_) | BodyStep::Trailers | BodyStep::Error => break,
-            };
-            if ready.is_pending() {
-                return Poll::Pending;
-            }
-            this.yielded = false;
-            this.gate += 1;
-            this.steps.pop_front();
-        }
-        let frame = match this.steps.pop_front() {
-            Some(BodyStep::Data(len)) => Ok(Frame::data(pattern(len))),
-            Some(BodyStep::Error) => Err(io::Error::other("body failed by plan")),
-            _ => Ok(Frame::trailers(trailers())),
-        };
-        if let Some(exact) = &mut this.exact {
-            *exact -= frame.as_ref().map_or(0, |frame| frame.data_ref().map_or(0, |data| data.len() as u64));
-        }
-        Poll::Ready(Some(frame))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.steps.is_empty()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.exact.map_or_else(SizeHint::default, SizeHint::with_exact)
-    }
-}
-
-impl Drop for PlannedBody {
-    fn drop(&mut self) {
-        self.shared.responding.fetch_sub(1, Ordering::Relaxed);
-        self.shared.log.note(Actor::Response(self.request), format!("dropped with {} steps left", self.steps.len()));
-    }
-}
-
-fn pattern(len: usize) -> Bytes {
-    const LEN_MAX: usize = 1 << 20;
-    static PATTERN: [u8; LEN_MAX] = {
-        let mut bytes = [0; LEN_MAX];
-        let mut i = 0;
-        while i < 4096 {
-            bytes[i] = b'a' + (i % 26) as u8;
-            i += 1;
-        }
-        bytes
-    };
-    Bytes::from_static(&PATTERN[..len])
-}
-
-fn trailers() -> HeaderMap {
-    let mut trailers = HeaderMap::new();
-    trailers.insert("x-checksum", HeaderValue::from_static("abc"));
-    trailers.insert("x-other", HeaderValue::from_static("def"));
-    trailers
 }
 
 // ===== impl Unanswered =====

@@ -29,7 +29,9 @@ use super::case::{self, Case, Step};
 use super::cases;
 use super::crowd::{self, CROWD, Crowded};
 use super::log::{Actor, Event, Events};
-use super::service::{Answer, BodyStep, Plan, Planned, REFUSED, ReadBody, Shared, Size, UNANSWERED, Wait};
+use super::plan::{Answer, BodyStep, Plan, ReadBody, Size, Wait};
+use super::service::{Planned, REFUSED, UNANSWERED};
+use super::shared::Shared;
 use super::wire::End;
 use super::world::{hyper_builder, our_builder};
 

@@ -12,7 +12,8 @@ use proptest::test_runner::TestCaseError;
 
 use super::case::{Case, Mode, Settings};
 use super::log::{Actor, Log, describe};
-use super::service::{Planned, Shared};
+use super::service::Planned;
+use super::shared::Shared;
 use super::wire::{Wire, WireIo};
 
 /// Calls the same methods of a builder of either make.

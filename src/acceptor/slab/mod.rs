@@ -10,6 +10,7 @@
 //! | `seated.rs` | what hyper reads and writes of the connection that has it |
 //! | `graduate.rs` | a connection that has to wait on IO, in a task of its own |
 //! | `entries.rs` | the slab |
+//! | `events.rs` | what the kernel tells of its sockets |
 //! | `traffic/` | what a slice of connections has sent, and is to be sent |
 //! | `ready.rs` | wakes, from any thread |
 //! | `wheel.rs` | deadlines |
@@ -21,6 +22,7 @@ mod accept;
 mod common;
 mod engine;
 mod entries;
+mod events;
 mod graduate;
 mod held;
 mod reactor;

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use mio::unix::SourceFd;
 use mio::{Interest, Token};
-use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, Sleep};
 
 use super::super::share::Share;
@@ -18,9 +17,9 @@ use super::super::shutdown::Phase;
 use super::App;
 use super::accept::Accept;
 use super::common::Common;
+use super::events::{Events, Happened, LISTENER};
 use super::graduate::{Back, Returned};
 use super::held::Held;
-use super::reactor;
 use super::ready::Taken;
 use super::traffic::{News, Traffic, Unsent};
 use crate::timer::Alarm;
@@ -33,38 +32,22 @@ const SLICE: usize = 32;
 /// theirs: to come back from there costs system calls, and two slices are some 0.6 ms.
 const ROUNDS_MAX: usize = 2;
 
-/// After so many events there are likely to be more, so that the next round looks for them. After fewer it does so once
-/// tokio has been told of one: most often there is none.
-const EVENTS_MANY: usize = 4;
-
-/// How many events are taken from the kernel at once, as tokio does: one system call for that many, of which a slice at a
-/// time is served.
-const EVENTS_MAX: usize = 1024;
-
-const LISTENER: Token = Token(usize::MAX);
-
 /// All connections of one thread.
 pub(super) struct Worker<S: App> {
     common: Common<S>,
-    poll: AsyncFd<mio::Poll>,
-    events: mio::Events,
+    events: Events,
     accept: Option<Accept>,
     sleep: Pin<Box<Sleep>>,
-    // Taken from where they come in, and not looked at yet.
-    happened: Vec<Happened>,
-    // The slice of them that is served, with what was read.
+    // The last round has left something else than events to do.
+    busy: bool,
+    // The slice of events that is served, with what was read.
     read: Vec<(Happened, News)>,
+    // Taken from where they come in, and not looked at yet.
     woken: Taken,
     due: Vec<u32>,
     returned: Vec<Returned<S>>,
     // While it drains: the keys below have been looked at.
     drained: u32,
-}
-
-/// An event of a connection.
-struct Happened {
-    key: u32,
-    hung_up: bool,
 }
 
 /// Accepts and serves until `stop` resolves, and then until every connection has ended.
@@ -97,15 +80,14 @@ pub(in super::super) async fn serve<S: App>(
 
 impl<S: App> Worker<S> {
     fn new(listener: socket2::Socket, service: S, share: Share) -> io::Result<Self> {
-        let poll = mio::Poll::new()?;
-        let accept = Accept::new(listener, poll.registry(), LISTENER)?;
+        let events = Events::new()?;
+        let accept = Accept::new(listener, events.registry(), LISTENER)?;
         Ok(Self {
-            common: Common::new(service, share, poll.registry(), SLICE)?,
-            poll: reactor::watch(poll, tokio::io::Interest::READABLE)?,
-            events: mio::Events::with_capacity(EVENTS_MAX),
+            common: Common::new(service, share, events.registry(), SLICE)?,
+            events,
             accept: Some(accept),
             sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
-            happened: Vec::with_capacity(EVENTS_MAX),
+            busy: false,
             read: Vec::with_capacity(SLICE),
             woken: Taken::default(),
             due: Vec::new(),
@@ -136,16 +118,17 @@ impl<S: App> Worker<S> {
     fn round(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
         let now = Instant::now();
         self.common.now = Alarm::at(now);
-        let mut more = self.event_slice(cx)?;
+        let more_events = self.event_slice(cx)?;
         self.send();
-        more |= self.wake_slice(cx.waker());
+        let mut more = self.wake_slice(cx.waker());
         more |= self.return_slice(cx.waker());
         more |= self.deadline_slice();
         more |= self.drain_slice();
         self.send();
         // Last, so that a place which has become free in this round is taken in it.
         more |= self.accept_slice(now);
-        Ok(more)
+        self.busy = more;
+        Ok(more || more_events)
     }
 
     fn accept_slice(&mut self, now: Instant) -> bool {
@@ -160,11 +143,10 @@ impl<S: App> Worker<S> {
             let Some((socket, peer)) = accept.accept(now) else { return false };
             let key = self.common.entries.reserve();
             debug_assert!(!self.common.traffic.outgoing.holds(key), "all has been sent by the end of a slice");
-            // What was taken of whoever had the place before is none of this one's.
-            self.happened.retain(|happened| happened.key != key);
+            self.events.forget(key);
             // Given back by the entry.
             place.forget();
-            let watched = self.poll.get_ref().registry().register(
+            let watched = self.events.registry().register(
                 &mut SourceFd(&socket.as_raw_fd()),
                 Token(key as usize),
                 Interest::READABLE,
@@ -184,7 +166,11 @@ impl<S: App> Worker<S> {
     }
 
     fn event_slice(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
-        if self.happened.is_empty() && !self.take_events(cx)? {
+        let found = self.events.look(cx, self.busy)?;
+        if let Some(accept) = self.accept.as_mut().filter(|_| found.listener) {
+            accept.set_ready();
+        }
+        if !found.looked {
             return Ok(false);
         }
         self.read_slice();
@@ -198,15 +184,14 @@ impl<S: App> Worker<S> {
             }
         }
         self.read = read;
-        // Who has none left to look at registers for the next.
-        Ok(!self.happened.is_empty() || self.poll.poll_read_ready_mut(cx).is_ready())
+        Ok(self.events.has_more(cx))
     }
 
     /// Reads what those have sent whose turn it is.
     fn read_slice(&mut self) {
-        self.common.entries.look_ahead(self.happened.iter().rev().take(SLICE).map(|happened| happened.key));
+        self.common.entries.look_ahead(self.events.next_keys(SLICE));
         for _ in 0..SLICE {
-            let Some(happened) = self.happened.pop() else { break };
+            let Some(happened) = self.events.next() else { break };
             let news = match self.common.entries.dormant(happened.key) {
                 Some(entry) if !happened.hung_up => self.common.traffic.incoming.read(entry),
                 Some(_) => News::Unknown,
@@ -222,33 +207,6 @@ impl<S: App> Worker<S> {
         for Unsent { key, rest } in outgoing.send(entries) {
             self.visit(key, |held, common| held.unsent(common, rest));
         }
-    }
-
-    /// Takes what has happened; says whether to go on. If not, the next event wakes the loop.
-    fn take_events(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
-        let Poll::Ready(ready) = self.poll.poll_read_ready_mut(cx) else { return Ok(false) };
-        let mut ready = ready?;
-        match ready.get_inner_mut().poll(&mut self.events, Some(Duration::ZERO)) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(true),
-            polled => polled?,
-        }
-        let mut taken = 0;
-        for event in &self.events {
-            taken += 1;
-            if event.token() != LISTENER {
-                // Tokens are keys.
-                let key = event.token().0 as u32;
-                self.happened.push(Happened { key, hung_up: event.is_read_closed() || event.is_error() });
-            } else if let Some(accept) = &mut self.accept {
-                accept.set_ready();
-            }
-        }
-        // The next is the last.
-        self.happened.reverse();
-        if taken < EVENTS_MANY {
-            ready.clear_ready();
-        }
-        Ok(true)
     }
 
     fn wake_slice(&mut self, waker: &Waker) -> bool {
@@ -327,7 +285,7 @@ impl<S: App> Worker<S> {
     fn begin_drain(&mut self) {
         // Closed before anything else, so that new clients are refused and go elsewhere.
         if let Some(accept) = self.accept.take() {
-            accept.close(self.poll.get_ref().registry());
+            accept.close(self.events.registry());
         }
         self.common.begin_drain();
     }

@@ -1,6 +1,6 @@
 //! The end of an acceptor, in order and out of it, with connections in every state.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::convert::Infallible;
 use std::future::ready;
 use std::net::{SocketAddr, TcpStream};
@@ -20,7 +20,7 @@ use hyper_deferred::acceptor::Stats;
 use hyper_deferred::deferred::BodySender;
 use hyper_deferred::{Acceptor, Outcome, Responder, ShutdownHandle};
 use tokio::sync::watch;
-use tokio::task::LocalSet;
+use tokio::task::{AbortHandle, LocalSet};
 
 use crate::HAS_SLAB;
 use crate::support::{
@@ -292,6 +292,54 @@ fn dropped_in_the_middle_nothing_is_left() {
         assert_nothing_held(&stats.snapshot());
         assert_eq!(descriptors(), before, "{how:?}");
     }
+}
+
+#[test]
+fn who_is_on_the_way_back_from_a_task_when_it_is_dropped_is_answered_too() {
+    if !HAS_SLAB {
+        return;
+    }
+    let _alone = alone();
+    // The first in a process opens descriptors for signals, which stay.
+    drop(tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap());
+    let before = descriptors();
+    let (park, parked, outcomes) = Park::new();
+    let acceptor = untimed();
+    let (addr, stats) = (acceptor.local_addr().unwrap(), acceptor.stats());
+    let server = thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let local = LocalSet::new();
+        let acceptors_task = Rc::new(OnceCell::<AbortHandle>::new());
+        let to_abort = acceptors_task.clone();
+        // It is dropped before its next turn, and so before it takes back the connection that this request parks.
+        let service = service_fn(move |request: Request<Incoming>| {
+            if request.uri().path() == "/last" {
+                to_abort.get().unwrap().abort();
+            }
+            park.call(request)
+        });
+        let serving = local.spawn_local(acceptor.serve(service));
+        acceptors_task.set(serving.abort_handle()).unwrap();
+        assert!(local.block_on(&runtime, serving).unwrap_err().is_cancelled());
+        let _inside = runtime.enter();
+        drop(local);
+    });
+    let mut client = Client::connect(addr);
+    client.write("GET / HTTP/1.1\r\nhost: test\r\n\r\nGET /last HTTP/1.1\r\nhost: test\r\n\r\n");
+    let responder = parked.recv_timeout(PATIENCE).unwrap();
+    // For a stream it gets a task, where the other request is parked as soon as that ends.
+    let body = responder.stream(Response::new(()).into_parts().0).unwrap();
+    assert_eq!(client.read_head().status, 200);
+    drop(body);
+    assert_eq!(client.read_chunk(), b"");
+    let head = client.read_head();
+    assert_eq!((head.status, head.field("connection")), (503, Some("close")));
+    server.join().unwrap();
+    assert_eq!(outcomes.recv_timeout(PATIENCE), Ok(Outcome::Answered));
+    assert_eq!(outcomes.recv_timeout(PATIENCE), Ok(Outcome::ShutDown));
+    drop((client, parked));
+    assert_nothing_held(&stats.snapshot());
+    assert_eq!(descriptors(), before);
 }
 
 #[test]

@@ -353,6 +353,8 @@ impl<S: App> Drop for Worker<S> {
         if !self.common.is_draining() {
             self.begin_drain();
         }
+        // Who is on the way back from a task is answered with the others.
+        while self.return_slice(Waker::noop()) {}
         self.common.home.close();
         self.close_all();
         self.common.count_no_bytes();

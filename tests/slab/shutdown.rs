@@ -271,7 +271,6 @@ fn run_and_drop(acceptor: Acceptor, park: Park, end: mpsc::Receiver<()>, how: Dr
 fn dropped_in_the_middle_nothing_is_left() {
     for &how in ways() {
         let _alone = alone();
-        drop(tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap());
         let before = descriptors();
         let (park, parked, _outcomes) = Park::new();
         let acceptor = untimed();
@@ -300,8 +299,6 @@ fn who_is_on_the_way_back_from_a_task_when_it_is_dropped_is_answered_too() {
         return;
     }
     let _alone = alone();
-    // The first in a process opens descriptors for signals, which stay.
-    drop(tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap());
     let before = descriptors();
     let (park, parked, outcomes) = Park::new();
     let acceptor = untimed();

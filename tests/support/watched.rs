@@ -153,7 +153,10 @@ impl Watched {
 
 /// Waits for its turn to open descriptors. They are counted, and are the process's.
 pub fn alone() -> MutexGuard<'static, ()> {
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    // The first runtime of a process opens some for signals, which stay.
+    drop(tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap());
+    alone
 }
 
 /// An acceptor without deadlines: nothing that is forgotten is found because one of them has passed.

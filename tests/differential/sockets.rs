@@ -485,6 +485,8 @@ impl Side {
 fn listen() -> TcpListener {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_send_buffer_size(BUFFER_BYTES).unwrap();
+    // Of tens of thousands of cases in a minute all ports are in use by connections that were closed just now.
+    socket.set_reuse_address(true).unwrap();
     socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
     socket.listen(1).unwrap();
     socket.into()

@@ -35,15 +35,6 @@ pub(super) struct Happened {
     pub(super) hung_up: bool,
 }
 
-/// What was found when events were looked for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Found {
-    /// There was a look at all. If not, the next event wakes the loop.
-    pub(super) looked: bool,
-    /// There may be someone to accept.
-    pub(super) listener: bool,
-}
-
 // ===== impl Events =====
 
 impl Events {
@@ -61,10 +52,10 @@ impl Events {
     }
 
     /// Looks for events, unless there are some left. A loop that is `busy` goes on in any case, and looks whether tokio has
-    /// told it of one or not.
-    pub(super) fn look(&mut self, cx: &mut Context<'_>, busy: bool) -> io::Result<Found> {
+    /// told it of one or not. Returns whether there may be someone to accept.
+    pub(super) fn look(&mut self, cx: &mut Context<'_>, busy: bool) -> io::Result<bool> {
         if !self.happened.is_empty() {
-            return Ok(Found { looked: true, listener: false });
+            return Ok(false);
         }
         let Self { poll, taken, happened } = self;
         match poll.poll_read_ready_mut(cx) {
@@ -74,13 +65,10 @@ impl Events {
                 if count < EVENTS_MANY && !busy {
                     told.clear_ready();
                 }
-                Ok(Found { looked: true, listener })
+                Ok(listener)
             }
-            Poll::Pending if busy => {
-                let (_, listener) = take(poll.get_mut(), taken, happened)?;
-                Ok(Found { looked: true, listener })
-            }
-            Poll::Pending => Ok(Found::default()),
+            Poll::Pending if busy => take(poll.get_mut(), taken, happened).map(|(_, listener)| listener),
+            Poll::Pending => Ok(false),
         }
     }
 

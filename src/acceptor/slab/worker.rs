@@ -166,12 +166,10 @@ impl<S: App> Worker<S> {
     }
 
     fn event_slice(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
-        let found = self.events.look(cx, self.busy)?;
-        if let Some(accept) = self.accept.as_mut().filter(|_| found.listener) {
-            accept.set_ready();
-        }
-        if !found.looked {
-            return Ok(false);
+        if self.events.look(cx, self.busy)? {
+            if let Some(accept) = &mut self.accept {
+                accept.set_ready();
+            }
         }
         self.read_slice();
         let mut read = std::mem::take(&mut self.read);

@@ -1,5 +1,7 @@
 //! A connection with hyper, how one is built for a dormant one, and how it becomes dormant again.
 
+mod reuse;
+
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -11,7 +13,6 @@ use hyper::service::HttpService;
 
 use super::dormant::{Dormant, Parked, Wake, is_plain, parsed_len};
 use super::flags::{Flag, Flags, Rest};
-use super::head::Head;
 use super::io::{End, Io, LEFTOVER_BYTES_MAX, Replay};
 use super::machine::{Machine, Plain, Upgradeable};
 use super::notes::Notes;
@@ -277,35 +278,6 @@ where
         self.machine.graceful_shutdown();
     }
 
-    /// Whether hyper, at rest, may serve another connection once this one has left: it holds nothing of it.
-    pub(crate) fn is_reusable(&self) -> bool {
-        self.standard
-            && !self.notes.last
-            && !self.upgrade_asked()
-            && self.flags.has(Flag::Drained)
-            && (!self.is_released() || self.is_at_rest())
-    }
-
-    /// Whether hyper, polled since it was released, has written all of the answer that goes nowhere, and goes on.
-    pub(crate) fn is_at_rest(&self) -> bool {
-        self.is_flushed() && !self.flags.has(Flag::Closing)
-    }
-
-    /// From here on hyper is released from a request that has to wait, if it can be.
-    pub(crate) fn set_releases(&self, releases: bool) {
-        self.flags.put(Flag::Releases, releases);
-    }
-
-    /// Whether hyper was released from the request that it had in hand. It must not be polled before it is renewed.
-    pub(crate) fn is_released(&self) -> bool {
-        self.flags.has(Flag::Released)
-    }
-
-    /// What hyper does goes nowhere until it is renewed.
-    pub(crate) fn release(&self) {
-        self.flags.set(Flag::Released);
-    }
-
     /// Notes what hyper has read first since it was [renewed](Self::renew): so much of a head it has parsed.
     pub(crate) fn note_first(&mut self, len: usize) {
         self.seen = len;
@@ -324,49 +296,6 @@ where
     /// Takes the request that waits. hyper then waits for ever, or for [an answer](Self::answer).
     pub(crate) fn take_parked(&self) -> Option<Parked<S::Future>> {
         self.slot.take().map(|future| Parked { future, head: self.slot.head() })
-    }
-
-    /// The next connection's turn, after this one has left a hyper that is [reusable](Self::is_reusable) and idle.
-    pub(crate) fn renew(&mut self, notes: Notes, settings: &Settings) {
-        self.renew_with(notes, Reply::None, Head::default(), settings);
-    }
-
-    /// The same for a request that was parked and has its answer. Returns the head that hyper has to read first.
-    pub(crate) fn renew_answered(
-        &mut self,
-        notes: Notes,
-        parked: Parked<S::Future>,
-        output: Result<Response<S::ResBody>, BoxError>,
-        settings: &Settings,
-    ) -> &'static [u8] {
-        self.renew_with(notes, Reply::Ready(output), parked.head, settings);
-        parked.head.bytes()
-    }
-
-    /// The same for hyper that waits for an answer to a request with an equal head: it has to read nothing before.
-    pub(crate) fn renew_asked(
-        &mut self,
-        notes: Notes,
-        output: Result<Response<S::ResBody>, BoxError>,
-        settings: &Settings,
-    ) {
-        let head = self.slot.head();
-        self.renew_with(notes, Reply::None, head, settings);
-        self.flags.call(false, false, false);
-        self.slot.answer_with(output);
-        self.called = true;
-        self.fresh = false;
-    }
-
-    fn renew_with(&mut self, notes: Notes, reply: Reply<S::Future, S::ResBody>, head: Head, settings: &Settings) {
-        self.flags.reset();
-        self.flags.expect(settings.expects_wait(notes), settings.expects_kept());
-        self.slot.renew(reply, head);
-        self.notes = notes;
-        self.called = false;
-        self.first = false;
-        self.fresh = true;
-        self.large_head = false;
     }
 
     /// Takes hyper apart. `None` once it is upgraded.
